@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+
+.PHONY: install demo test check bench docs clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(VENV)/installed
+
+demo: install ## find directions for parts of a portrait, edit with them, show that only those parts changed
+	$(BIN)/situ demo -o $(OUT)
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install ## lint, types, import order
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest tests/test_imports.py
+
+bench: install ## speed of the search against the published loop
+	$(BIN)/python bench/lelsd_speed.py
+
+docs: install ## the tables and pictures in docs/ that are measured, not written
+	$(BIN)/python docs/make_subspaces_page.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

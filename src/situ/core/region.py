@@ -1,0 +1,147 @@
+"""Regions: anything that gives a mask. A semantic part, a box, a brushed mask; later a cluster or a word."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from situ.core.errors import RegionError
+from situ.core.generator import Synthesis
+from situ.core.images import Images, Masks, load_image, resize
+
+
+@runtime_checkable
+class Region(Protocol):
+    """Something that marks a region of every picture."""
+
+    @property
+    def name(self) -> str: ...
+
+    def mask(self, synthesis: Synthesis) -> Masks:
+        """(n, 1, h, w) in [0, 1], at any size; constant with respect to the latent unless the region says so."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A frozen network that labels the parts of a picture."""
+
+    name: str
+    parts: tuple[str, ...]
+
+    def segment(self, images: Images) -> Float[Tensor, "n p h w"]:
+        """Probability of every part at every pixel, at the segmenter's own size; differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """The union of one or more parts that a segmenter knows ("eyes", or "eyes" and "brows")."""
+
+    segmenter: Segmenter
+    labels: tuple[str, ...]
+    soft: bool = False  # probabilities, differentiable, instead of the detached winner of each pixel
+
+    def __post_init__(self) -> None:
+        unknown = [label for label in self.labels if label not in self.segmenter.parts]
+        if unknown or not self.labels:
+            parts = ", ".join(self.segmenter.parts)
+            raise RegionError(f'{self.segmenter.name} knows the parts {parts}; got "{"+".join(unknown)}"')
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.labels)
+
+    def mask(self, synthesis: Synthesis) -> Masks:
+        """See `Region.mask`. All parts of one segmenter share one segmentation of the synthesis."""
+        chosen = [self.segmenter.parts.index(label) for label in self.labels]
+        if self.soft:
+            images = synthesis.images
+            probabilities = synthesis.once((self.segmenter, "soft"), lambda: self.segmenter.segment(images))
+            return probabilities[:, chosen].sum(dim=1, keepdim=True)
+        winners = synthesis.once((self.segmenter, "hard"), lambda: _winners(self.segmenter, synthesis.images))
+        return torch.isin(winners, torch.tensor(chosen, device=winners.device)).to(synthesis.images.dtype)
+
+
+def _winners(segmenter: Segmenter, images: Images) -> Tensor:
+    with torch.no_grad():
+        return segmenter.segment(images.detach()).argmax(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle, the same in every picture, in pixels of the picture."""
+
+    row: int  # of the centre, as in the published lists of regions
+    column: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        return f"box[{self.row},{self.column},{self.height},{self.width}]"
+
+    def mask(self, synthesis: Synthesis) -> Masks:
+        """See `Region.mask`. Raises RegionError where the box leaves the picture."""
+        images = synthesis.images
+        size = images.shape[-1]
+        top, left = self.row - self.height // 2, self.column - self.width // 2
+        if top < 0 or left < 0 or top + self.height > size or left + self.width > size or min(self.height, self.width) < 1:
+            raise RegionError(f"a box is centre row, column, height, width inside {size} x {size} pixels; got {self.name}")
+        mask = images.new_zeros(1, 1, size, size)
+        mask[..., top : top + self.height, left : left + self.width] = 1
+        return mask.expand(len(images), -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A painted mask, the same in every picture."""
+
+    painted: Float[Tensor, "1 1 h w"]
+    label: str = field(default="brush")
+
+    def __post_init__(self) -> None:
+        if not (self.painted > 0).any():
+            raise RegionError(f"the mask {self.label} is empty: paint the region white on black")
+
+    @property
+    def name(self) -> str:
+        return self.label
+
+    def mask(self, synthesis: Synthesis) -> Masks:
+        """See `Region.mask`."""
+        images = synthesis.images
+        painted = resize(self.painted.to(images), (images.shape[-2], images.shape[-1]))
+        return painted.expand(len(images), -1, -1, -1)
+
+
+def load_brush(path: Path | str) -> Brush:
+    """Read a mask picture, white inside and black outside.
+
+    Raises:
+        ImageError: no picture; RegionError: nothing painted.
+    """
+    grey = load_image(path).mean(dim=1, keepdim=True)
+    return Brush((grey + 1) / 2, Path(path).stem)
+
+
+def parse_part(text: str, segmenter: Segmenter | None, soft: bool = False) -> Part:
+    """ "eyes" or "eyes+brows" -> a Part. Raises RegionError for a part that the segmenter does not know."""
+    if segmenter is None:
+        raise RegionError(f'this model has no segmenter, so no part "{text}": give a box or a mask picture instead')
+    return Part(segmenter, tuple(label.strip() for label in text.split("+")), soft)
+
+
+def dilate(mask: Masks, pixels: int) -> Masks:
+    """Grow a mask by some pixels on every side (square neighbourhood)."""
+    return functional.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels) if pixels else mask
+
+
+def pooled_masks(regions: Sequence[Region], synthesis: Synthesis, size: int) -> Float[Tensor, "r n 1 s s"]:
+    """The masks of several regions, area-averaged straight to size x size."""
+    return torch.stack([resize(region.mask(synthesis), size) for region in regions])

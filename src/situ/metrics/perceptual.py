@@ -1,0 +1,41 @@
+"""Perceptual distance from the features of a frozen network.
+
+The form of LPIPS (Zhang et al. 2018) without its learned channel weights: features normalised along the channels, squared
+difference, mean over positions, mean over layers. It carries the name of the network whose features it uses; it is not
+LPIPS.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from situ.core.images import Images
+from situ.core.measurement import EditedImages
+
+
+@dataclass(frozen=True)
+class FeatureDistance:
+    """Distance between pictures in the features of `network`: 0 for equal ones, at most 4."""
+
+    name: str  # says whose features these are
+    features: Callable[[Images], Sequence[Tensor]]  # pictures -> activations (n, c, h, w)
+    unit: str = "distance"
+    better: Literal["higher", "lower", ""] = ""
+
+    def between(self, a: Images, b: Images) -> Float[Tensor, " n"]:
+        """Distance of each pair of pictures; differentiable."""
+        distances = []
+        for p, q in zip(self.features(a), self.features(b), strict=True):
+            distances.append((_unit(p) - _unit(q)).square().sum(dim=1).mean(dim=(1, 2)))
+        return torch.stack(distances).mean(dim=0)
+
+    def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
+        return self.between(edited.before, edited.after)
+
+
+def _unit(r: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    return r / (r.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
