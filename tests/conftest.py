@@ -9,6 +9,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(2)
 
 
-@pytest.fixture()
+@pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)

@@ -38,7 +38,12 @@ class TileGenerator:
         return self.rotation[3 * tile : 3 * tile + 3]
 
     def sample(
-        self, n: int, space: LatentSpace, rng: torch.Generator, truncation: float = 1.0, labels: Tensor | None = None
+        self,
+        n: int,
+        space: LatentSpace,
+        rng: torch.Generator,
+        truncation: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Latents:
         return Latents(truncation * torch.randn(n, 12, generator=rng), space)
 

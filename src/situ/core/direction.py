@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from situ.core.errors import DirectionError
+from situ.core.files import write_whole
 from situ.core.generator import Generator
-from situ.core.images import Images, write_whole
+from situ.core.images import Images
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 
 FORMAT = "situ-direction-1"
@@ -51,13 +52,17 @@ class Direction:
                 f"a direction of {self.subspace} has {self.subspace.dim} numbers, got shape {tuple(self.vector.shape)}"
             )
         if not self.vector.isfinite().all() or not math.isfinite(self.unit):
-            raise DirectionError(f"the direction {self.name or self.region} holds NaN or infinity: find it again")
+            raise DirectionError(
+                f"the direction {self.name or self.region} holds NaN or infinity: find it again"
+            )
 
     @cached_property
     def key(self) -> str:
         """Hash of what applying it does; equal for a direction and its reloaded file."""
         content = self.vector.detach().cpu().float().contiguous().numpy().tobytes()
-        return hashlib.sha256(content + f"{self.subspace}|{self.generator}|{self.unit}".encode()).hexdigest()[:16]
+        return hashlib.sha256(content + f"{self.subspace}|{self.generator}|{self.unit}".encode()).hexdigest()[
+            :16
+        ]
 
     def apply(self, generator: Generator, latents: Latents, strength: float | Float[Tensor, " n"]) -> Latents:
         """Move latents by a strength, one for all or one per row, in units of the calibrated strength."""
@@ -73,11 +78,15 @@ class Direction:
         if len(subspace.space.slices) == 1:
             wide = spaces.get(f"{subspace.space.name}+")
             if wide is None:
-                raise DirectionError(f"a direction of {subspace.space.name} feeds all layers at once: no layer range")
+                raise DirectionError(
+                    f"a direction of {subspace.space.name} feeds all layers at once: no layer range"
+                )
             return replace(self, subspace=Subspace(wide, layers, tied=True))
         common = tuple(i for i in subspace.chosen if i in layers)
         if not common:
-            raise DirectionError(f"the direction {self.name or self.region} moves {subspace}, nothing on layers {list(layers)}")
+            raise DirectionError(
+                f"the direction {self.name or self.region} moves {subspace}, nothing on layers {list(layers)}"
+            )
         narrow = subspace.on_layers(common)
         if not subspace.tied:
             vector = narrow.restrict(subspace.lift(vector))
@@ -119,14 +128,29 @@ def load_direction(path: Path | str) -> Direction:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("situ", "{}"))
             if header.get("format") != FORMAT:
-                raise DirectionError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
+                raise DirectionError(
+                    f"{path} holds something else ({header.get('format', 'no format')}): {expected}"
+                )
             vector = file.get_tensor("vector")
         space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
         return Direction(
             vector=vector,
             subspace=Subspace(space, tuple(header["layers"]), header["tied"]),
             figures=header["figures"],
-            **{k: header[k] for k in ("generator", "region", "found_by", "unit", "score", "name", "seed", "truncation", "licence")},
+            **{
+                k: header[k]
+                for k in (
+                    "generator",
+                    "region",
+                    "found_by",
+                    "unit",
+                    "score",
+                    "name",
+                    "seed",
+                    "truncation",
+                    "licence",
+                )
+            },
         )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DirectionError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
@@ -141,7 +165,9 @@ class Edit:
     def __post_init__(self) -> None:
         for direction, strength in self.terms:
             if not math.isfinite(strength):
-                raise DirectionError(f"the strength of {direction.name or direction.region} must be a number, got {strength}")
+                raise DirectionError(
+                    f"the strength of {direction.name or direction.region} must be a number, got {strength}"
+                )
 
     def __add__(self, other: "Edit") -> "Edit":
         return Edit(self.terms + other.terms)
@@ -166,7 +192,11 @@ class Edit:
         return Edit(tuple(term for term in totals.values() if term[1] != 0))
 
     def apply(
-        self, generator: Generator, latents: Latents, strength: float | Float[Tensor, " n"] = 1.0, force: bool = False
+        self,
+        generator: Generator,
+        latents: Latents,
+        strength: float | Float[Tensor, " n"] = 1.0,
+        force: bool = False,
     ) -> Latents:
         """Move latents by the whole stack, times a common strength (one number, or one per row).
 
@@ -213,7 +243,11 @@ class DistanceSolution:
 
 
 def distance_along(
-    generator: Generator, direction: Direction, latents: Latents, alpha: Float[Tensor, " n"], distance: PerceptualDistance
+    generator: Generator,
+    direction: Direction,
+    latents: Latents,
+    alpha: Float[Tensor, " n"],
+    distance: PerceptualDistance,
 ) -> Float[Tensor, " n"]:
     """Perceptual distance between x and G(w + α u), with one raw α per latent."""
     base = generator.convert(latents, direction.subspace.space)
@@ -223,7 +257,12 @@ def distance_along(
 
 
 def _distance_at(
-    generator: Generator, direction: Direction, base: Latents, before: Images, alpha: Tensor, distance: PerceptualDistance
+    generator: Generator,
+    direction: Direction,
+    base: Latents,
+    before: Images,
+    alpha: Tensor,
+    distance: PerceptualDistance,
 ) -> Tensor:
     move = direction.subspace.lift(direction.vector.to(base.values))
     edited = base.with_values(base.values + alpha[:, None].to(base.values) * move)

@@ -1,5 +1,6 @@
 """Finding directions: the contract of the methods, and the verb that calls one and makes its results comparable."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -22,7 +23,11 @@ class Discovery(Protocol):
     """A method. A frozen dataclass: its settings are its fields."""
 
     def find(
-        self, generator: Generator, regions: Sequence[Region], rng: torch.Generator, progress: Progress = silent
+        self,
+        generator: Generator,
+        regions: Sequence[Region],
+        rng: torch.Generator,
+        progress: Progress = silent,
     ) -> list[list[Direction]]:
         """Directions of each region, best first, not yet calibrated. Ctrl-C returns what is found so far."""
         ...
@@ -38,7 +43,9 @@ class Calibration:
     truncation: float = 0.7
 
 
-def held_out_latents(generator: Generator, calibration: Calibration, rng: torch.Generator, space: str = "z") -> Latents:
+def held_out_latents(
+    generator: Generator, calibration: Calibration, rng: torch.Generator, space: str = "z"
+) -> Latents:
     """Codes to judge directions on, drawn apart from those of the search."""
     seed = int(torch.randint(2**31, [1], generator=rng, device=rng.device))
     own = torch.Generator().manual_seed(seed)
@@ -52,18 +59,33 @@ def discover(
     rng: torch.Generator,
     calibration: Calibration,
     progress: Progress = silent,
+    random: int = 4,
 ) -> list[list[Direction]]:
     """Find directions of several regions, calibrate their unit strength and score them on held-out latents.
 
+    Args:
+        random: random directions of the same subspace that LS is compared with; 0 for no comparison.
+
     Returns:
-        one list per region, best region gain first. `figures` of each direction holds LS and the mean squared changes
-        inside and outside the region.
+        one list per region, best region gain first. `figures` of each direction holds its "LS", and "random_LS" and
+        "random_gain", the means over random directions.
     """
     held_out = held_out_latents(generator, calibration, rng)
     found = method.find(generator, regions, rng, progress)
+    baselines: dict[str, list[dict[str, float]]] = {}
     judged = []
-    for region, directions in zip(regions, found, strict=True):
-        rows = [judge(generator, direction, region, held_out, calibration) for direction in directions]
+    for i, (region, directions) in enumerate(zip(regions, found, strict=True)):
+        rows = []
+        for direction in directions:
+            direction = judge(generator, direction, region, held_out, calibration)
+            key = str(direction.subspace)
+            if random and key not in baselines:
+                baselines[key] = random_baseline(
+                    generator, direction.subspace, regions, held_out, calibration, random, rng
+                )
+            rows.append(
+                replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})})
+            )
         judged.append(sorted(rows, key=lambda direction: -direction.score))
     return judged
 
@@ -72,31 +94,59 @@ def judge(
     generator: Generator, direction: Direction, region: Region, latents: Latents, calibration: Calibration
 ) -> Direction:
     """The direction with its unit calibrated, and its score and figures at strength +-1 on these latents."""
-    latents = generator.convert(latents, direction.subspace.space)
-    direction = calibrate(generator, direction, latents, calibration.distance, calibration.unit_distance)
+    codes = generator.convert(latents, direction.subspace.space)
+    direction = calibrate(generator, direction, codes, calibration.distance, calibration.unit_distance)
+    return score(generator, direction, region, codes)
+
+
+def score(generator: Generator, direction: Direction, region: Region, latents: Latents) -> Direction:
+    """A calibrated direction with its region gain, and with LS among its figures, at strength +-1 on these latents."""
     runs = [edited_images(generator, direction, region, latents, sign) for sign in (1.0, -1.0)]
     scores = [run.localization for run in runs if run.localization is not None]
     figures = dict(direction.figures)
-    if scores:
-        figures["LS"] = float(torch.cat(scores, dim=1).mean())
+    figures["LS"] = float(torch.cat(scores, dim=1).mean()) if scores else math.nan
     return replace(direction, score=region_gain(runs), figures=figures)
 
 
 def random_directions(
-    generator: Generator, subspace: Subspace, regions: Sequence[Region], n: int, rng: torch.Generator
-) -> list[list[Direction]]:
-    """Random unit directions of a subspace, n for every region: what any method must beat."""
+    generator: Generator, subspace: Subspace, n: int, rng: torch.Generator
+) -> list[Direction]:
+    """Random unit directions of a subspace: what any method must beat."""
     if n < 1:
         raise DirectionError(f"at least one random direction is needed, got {n}")
-    vectors = torch.randn(len(regions), n, subspace.dim, generator=rng, device=rng.device)
-    vectors = vectors / vectors.norm(dim=-1, keepdim=True)
+    vectors = torch.randn(n, subspace.dim, generator=rng, device=rng.device)
+    vectors = (vectors / vectors.norm(dim=-1, keepdim=True)).cpu()
     return [
-        [
-            Direction(v, subspace, generator.name, region.name, "random", name=f"random-{i + 1}")
-            for i, v in enumerate(rows)
-        ]
-        for region, rows in zip(regions, vectors, strict=True)
+        Direction(v, subspace, generator.name, "everything", "random", name=f"random-{i + 1}")
+        for i, v in enumerate(vectors)
     ]
+
+
+def random_baseline(
+    generator: Generator,
+    subspace: Subspace,
+    regions: Sequence[Region],
+    latents: Latents,
+    calibration: Calibration,
+    n: int,
+    rng: torch.Generator,
+) -> list[dict[str, float]]:
+    """Mean LS and region gain of n random directions at their calibrated strength, for every region."""
+    codes = generator.convert(latents, subspace.space)
+    calibrated = [
+        calibrate(generator, direction, codes, calibration.distance, calibration.unit_distance)
+        for direction in random_directions(generator, subspace, n, rng)
+    ]
+    rows = []
+    for region in regions:
+        scored = [score(generator, direction, region, codes) for direction in calibrated]
+        rows.append(
+            {
+                "random_LS": sum(d.figures["LS"] for d in scored) / n,
+                "random_gain": sum(d.score for d in scored) / n,
+            }
+        )
+    return rows
 
 
 def spread(latents: Latents, subspace: Subspace) -> Float[Tensor, ""]:

@@ -1,9 +1,6 @@
 """Pictures: RGB float in [-1, 1] inside, 8-bit at the edges. The only place where the two meet."""
 
 import math
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from situ.core.errors import FileError, ImageError
+from situ.core.errors import ImageError
+from situ.core.files import write_whole
 
 Images = Float[Tensor, "n 3 h w"]  # RGB in [-1, 1]
 Masks = Float[Tensor, "n 1 h w"]  # 1 inside the region, 0 outside
@@ -51,7 +49,9 @@ def resize(images: Float[Tensor, "n c h w"], size: int | tuple[int, int]) -> Flo
         return images
     if images.shape[-2] % height == 0 and images.shape[-1] % width == 0:
         return functional.avg_pool2d(images, (images.shape[-2] // height, images.shape[-1] // width))
-    return functional.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return functional.interpolate(
+        images, (height, width), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def load_image(path: Path | str, resolution: int | None = None) -> Float[Tensor, "1 3 h w"]:
@@ -74,32 +74,6 @@ def load_image(path: Path | str, resolution: int | None = None) -> Float[Tensor,
     return resize(picture[..., top : top + side, left : left + side], resolution)
 
 
-def write_whole(path: Path | str, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name beside it, then rename: a reader never sees half of it.
-
-    Raises:
-        FileError: the folder is missing or cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from None
-    temporary = Path(name)
-    try:
-        write(temporary)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_image(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
     """Write one picture; the suffix chooses the format.
 
@@ -112,7 +86,9 @@ def save_image(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
     write_whole(path, to_pil(image).save)
 
 
-def sheet(images: Float[Tensor, "n 3 h w"], columns: int | None = None, gap: int = 2) -> Float[Tensor, "3 H W"]:
+def sheet(
+    images: Float[Tensor, "n 3 h w"], columns: int | None = None, gap: int = 2
+) -> Float[Tensor, "3 H W"]:
     """Lay pictures out in rows on white."""
     n, _, height, width = images.shape
     columns = columns or math.ceil(n**0.5)

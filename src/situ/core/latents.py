@@ -4,16 +4,20 @@ Z, W, W+, S, S without ToRGB, one layer of S, "W on layers 4-7" and BigGAN's Z+ 
 slices that may move, and whether they move together. No method branches on the space or on the generator.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from situ.core.errors import LatentError
+from situ.core.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class LatentSpace:
     name: str
     slices: tuple[Slice, ...]
 
-    @cached_property
+    @property
     def dim(self) -> int:
         return sum(s.size for s in self.slices)
 
-    @cached_property
+    @property
     def offsets(self) -> tuple[int, ...]:
         """Where each slice starts, and the end of the last."""
         offsets = [0]
@@ -66,10 +70,14 @@ class Subspace:
             raise LatentError(f"a subspace of {self.space.name} needs at least one layer, got none")
         bad = [i for i in self.layers if not 0 <= i < count]
         if bad or len(set(self.layers)) < len(self.layers):
-            raise LatentError(f"layers of {self.space.name} run from 0 to {count - 1} without repeats, got {list(self.layers)}")
+            raise LatentError(
+                f"layers of {self.space.name} run from 0 to {count - 1} without repeats, got {list(self.layers)}"
+            )
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))
         if self.tied and len({self.space.slices[i].size for i in self.layers}) > 1:
-            raise LatentError(f"tied layers must be of one width, those of {self.space.name} chosen here are not")
+            raise LatentError(
+                f"tied layers must be of one width, those of {self.space.name} chosen here are not"
+            )
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -77,7 +85,7 @@ class Subspace:
         assert self.layers is not None
         return self.layers
 
-    @cached_property
+    @property
     def dim(self) -> int:
         """Number of free coordinates."""
         sizes = [self.space.slices[i].size for i in self.chosen]
@@ -200,5 +208,47 @@ class Latents:
         """Raises LatentError where a code holds NaN or infinity."""
         bad = (~self.values.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if bad:
-            raise LatentError(f"latents must be finite numbers; rows {bad[:8]} hold NaN or infinity: make them again")
+            raise LatentError(
+                f"latents must be finite numbers; rows {bad[:8]} hold NaN or infinity: make them again"
+            )
         return self
+
+
+LATENTS_FORMAT = "situ-latents-1"
+
+
+def save_latents(latents: Latents, path: Path | str, generator: str) -> None:
+    """Write codes as safetensors, whole or not at all, with the name of their generator."""
+    space = latents.space
+    header = {
+        "format": LATENTS_FORMAT,
+        "space": {"name": space.name, "slices": [[s.name, s.size, s.kind] for s in space.slices]},
+        "generator": generator,
+        "truncation": latents.truncation,
+    }
+    tensors = {"values": latents.values.detach().cpu().contiguous()}
+    if latents.labels is not None:
+        tensors["labels"] = latents.labels.detach().cpu().contiguous()
+    write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
+
+
+def load_latents(path: Path | str) -> Latents:
+    """Read codes. Raises LatentError for a missing, foreign or damaged file, or codes that are not finite."""
+    expected = (
+        f"expected a latents file ({LATENTS_FORMAT}, .safetensors) as `situ sample --latents` writes it"
+    )
+    if not Path(path).is_file():
+        raise LatentError(f"no latents file at {path}: {expected}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("situ", "{}"))
+            if header.get("format") != LATENTS_FORMAT:
+                raise LatentError(
+                    f"{path} holds something else ({header.get('format', 'no format')}): {expected}"
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
+        latents = Latents(tensors["values"], space, tensors.get("labels"), header["truncation"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise LatentError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
+    return latents.require_finite()

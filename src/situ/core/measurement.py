@@ -80,7 +80,9 @@ def edited_images(
         features = {name: before.features[name] for name in names}
         scores = localization_scores(features, after.features, aggregate(s, s_edited)) if names else None
         size = (after.images.shape[-2], after.images.shape[-1])
-        return EditedImages(before.images, after.images, resize(aggregate(s, s_edited, "union"), size), scores)
+        return EditedImages(
+            before.images, after.images, resize(aggregate(s, s_edited, "union"), size), scores
+        )
 
 
 def measure(

@@ -1,6 +1,5 @@
 """Regions: anything that gives a mask. A semantic part, a box, a brushed mask; later a cluster or a word."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -90,12 +89,21 @@ class Box:
         """See `Region.mask`. Raises RegionError where the box leaves the picture."""
         images = synthesis.images
         size = images.shape[-1]
-        top, left = self.row - self.height // 2, self.column - self.width // 2
-        if top < 0 or left < 0 or top + self.height > size or left + self.width > size or min(self.height, self.width) < 1:
-            raise RegionError(f"a box is centre row, column, height, width inside {size} x {size} pixels; got {self.name}")
+        top, left = self.require_inside(size)
         mask = images.new_zeros(1, 1, size, size)
         mask[..., top : top + self.height, left : left + self.width] = 1
         return mask.expand(len(images), -1, -1, -1)
+
+    def require_inside(self, size: int) -> tuple[int, int]:
+        """Its first row and column. Raises RegionError where it leaves a picture of size x size pixels."""
+        top, left = self.row - self.height // 2, self.column - self.width // 2
+        inside = top >= 0 and left >= 0 and top + self.height <= size and left + self.width <= size
+        if not inside or min(self.height, self.width) < 1:
+            raise RegionError(
+                f"a box is the row and column of its centre, its height and width, inside {size} x {size} pixels; "
+                f"got {self.name}"
+            )
+        return top, left
 
 
 @dataclass(frozen=True)
@@ -133,15 +141,12 @@ def load_brush(path: Path | str) -> Brush:
 def parse_part(text: str, segmenter: Segmenter | None, soft: bool = False) -> Part:
     """ "eyes" or "eyes+brows" -> a Part. Raises RegionError for a part that the segmenter does not know."""
     if segmenter is None:
-        raise RegionError(f'this model has no segmenter, so no part "{text}": give a box or a mask picture instead')
+        raise RegionError(
+            f'this model has no segmenter, so no part "{text}": give a box or a mask picture instead'
+        )
     return Part(segmenter, tuple(label.strip() for label in text.split("+")), soft)
 
 
 def dilate(mask: Masks, pixels: int) -> Masks:
     """Grow a mask by some pixels on every side (square neighbourhood)."""
     return functional.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels) if pixels else mask
-
-
-def pooled_masks(regions: Sequence[Region], synthesis: Synthesis, size: int) -> Float[Tensor, "r n 1 s s"]:
-    """The masks of several regions, area-averaged straight to size x size."""
-    return torch.stack([resize(region.mask(synthesis), size) for region in regions])

@@ -40,20 +40,32 @@ class LELSD:
     lr: float = 1e-3
     halve_every: int = 50  # steps between halvings of lr
     alpha: tuple[float, float] = (0.5, 3.0)  # |α| is uniform in this range, its sign random
-    alpha_unit: Literal["raw", "spread"] = "raw"  # "spread": α in root-mean-square distances of latents from their mean
+    alpha_unit: Literal["raw", "spread"] = (
+        "raw"  # "spread": α in root-mean-square distances of latents from their mean
+    )
     alpha_per_sample: bool = True  # False: one α per batch
     unit_norm: bool = True  # u is kept at norm 1
     aggregation: Aggregation = "average"
     distance: FeatureDistance = "l2"
-    mode: Literal["foreground", "background"] = "foreground"  # background: the change outside the region counts
-    layer_weights: Mapping[str, float] = field(default_factory=dict)  # feature layer -> weight in LS, 1 if not named
+    mode: Literal["foreground", "background"] = (
+        "foreground"  # background: the change outside the region counts
+    )
+    layer_weights: Mapping[str, float] = field(
+        default_factory=dict
+    )  # feature layer -> weight in LS, 1 if not named
     truncation: float = 0.7
     alternate: bool = False  # True: a step updates one u_k only (k times as many steps), as published
     absolute_correlation: bool = False  # True: R = -mean |Corr - I|, as coded
     max_pictures: int = 64  # edited pictures in one pass; bounds memory
 
     def __post_init__(self) -> None:
-        positive = {"k": self.k, "samples": self.samples, "batch": self.batch, "lr": self.lr, "halve_every": self.halve_every}
+        positive = {
+            "k": self.k,
+            "samples": self.samples,
+            "batch": self.batch,
+            "lr": self.lr,
+            "halve_every": self.halve_every,
+        }
         bad = {name: value for name, value in positive.items() if not value > 0}
         if bad:
             raise SituError(f"LELSD settings must be positive, got {bad}")
@@ -63,7 +75,13 @@ class LELSD:
     @classmethod
     def as_coded(cls, **settings: object) -> "LELSD":
         """The published notebook: U(-1, 1) strengths, one per batch, on a u of free length; mean |Corr - I|; alternating."""
-        coded = cls(alpha=(0.0, 1.0), alpha_per_sample=False, unit_norm=False, alternate=True, absolute_correlation=True)
+        coded = cls(
+            alpha=(0.0, 1.0),
+            alpha_per_sample=False,
+            unit_norm=False,
+            alternate=True,
+            absolute_correlation=True,
+        )
         return replace(coded, **settings)  # pyright: ignore[reportArgumentType]
 
     @property
@@ -72,7 +90,11 @@ class LELSD:
         return math.ceil(self.samples / self.batch) * (self.k if self.alternate else 1)
 
     def find(
-        self, generator: Generator, regions: Sequence[Region], rng: torch.Generator, progress: Progress = silent
+        self,
+        generator: Generator,
+        regions: Sequence[Region],
+        rng: torch.Generator,
+        progress: Progress = silent,
     ) -> list[list[Direction]]:
         """See `Discovery.find`. All regions share x, its features and its masks."""
         search = _Search(self, generator, tuple(regions), rng)
@@ -90,7 +112,9 @@ class LELSD:
 class _Search:
     """The state of one optimisation: U (regions, k, free coordinates)."""
 
-    def __init__(self, method: LELSD, generator: Generator, regions: tuple[Region, ...], rng: torch.Generator) -> None:
+    def __init__(
+        self, method: LELSD, generator: Generator, regions: tuple[Region, ...], rng: torch.Generator
+    ) -> None:
         self.method, self.generator, self.regions, self.rng = method, generator, regions, rng
         self.seed = rng.initial_seed()
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
@@ -100,11 +124,17 @@ class _Search:
         if unknown:
             names = ", ".join(layer.name for layer in generator.layers)
             raise SituError(f"layer weights name feature layers ({names}), got {', '.join(sorted(unknown))}")
-        self.weights = {layer.name: w for layer in layers if (w := method.layer_weights.get(layer.name, 1.0)) != 0}
+        self.weights = {
+            layer.name: w for layer in layers if (w := method.layer_weights.get(layer.name, 1.0)) != 0
+        }
         if not self.weights:
-            raise SituError(f"no feature layer that {self.subspace} can change has a weight: nothing to optimise")
+            raise SituError(
+                f"no feature layer that {self.subspace} can change has a weight: nothing to optimise"
+            )
         self.length = self._length()
-        u = torch.randn(len(regions), method.k, self.subspace.dim, generator=rng, device=rng.device).to(generator.device)
+        u = torch.randn(len(regions), method.k, self.subspace.dim, generator=rng, device=rng.device).to(
+            generator.device
+        )
         self.u = (u / u.norm(dim=-1, keepdim=True)).requires_grad_()
         self.optimizer = torch.optim.Adam([self.u], lr=method.lr)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, method.halve_every, gamma=0.5)
@@ -177,7 +207,9 @@ class _Search:
         tiled = latents.repeat(m)
         edited = tiled.with_values(tiled.values + moves.reshape(m * n, -1))
         state = SynthesisState(before.state.step, before.state.tensors) if before.state else None
-        after = self.generator.synthesize(edited, list(self.weights), resume=state.repeat(m) if state else None)
+        after = self.generator.synthesize(
+            edited, list(self.weights), resume=state.repeat(m) if state else None
+        )
         rows = []
         for j, (r, _) in enumerate(pairs):
             part = slice(j * n, (j + 1) * n)

@@ -60,7 +60,7 @@ class StyleGAN2Settings:
     mapping_layers: int = 8
     channel_base: int = 32768
     channel_max: int = 512
-    conv_clamp: float | None = None  # clamp of activations, in units of the activation before its gain
+    conv_clamp: float | None = None  # activations and RGB are clamped to +- this
 
     def __post_init__(self) -> None:
         r = self.resolution
@@ -135,7 +135,9 @@ class _Convolution(nn.Module):
     noise_const: Tensor
     fused: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None
+    ) -> None:
         super().__init__()
         self.up, self.clamp = up, clamp
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
@@ -152,10 +154,15 @@ class _Convolution(nn.Module):
         if self.fused is not None:
             return self.fused
         phases = _PHASES.to(self.weight)
-        return torch.einsum("pak,qbl,oikl->opqiab", phases, phases, self.weight).reshape(-1, *self.weight.shape[1:])
+        return torch.einsum("pak,qbl,oikl->opqiab", phases, phases, self.weight).reshape(
+            -1, *self.weight.shape[1:]
+        )
 
     def forward(self, x: Tensor, s: Float[Tensor, "n i"], noise: Tensor | None) -> Tensor:
-        if x.dtype in (torch.float16, torch.bfloat16):  # demodulation cancels this, and it keeps half precision in range
+        if x.dtype in (
+            torch.float16,
+            torch.bfloat16,
+        ):  # demodulation cancels this, and it keeps half precision in range
             s = s / s.abs().amax(dim=1, keepdim=True).clamp(min=1e-8)
         squares = self.weight.square().sum(dim=(2, 3))
         d = (s.square() @ squares.T + 1e-8).rsqrt()  # (n, o)
@@ -166,7 +173,7 @@ class _Convolution(nn.Module):
         if noise is not None:
             y = y + (noise * self.noise_strength).to(y.dtype)
         y = functional.leaky_relu(y + self.bias.to(y.dtype)[:, None, None], _LEAK) * _GAIN
-        return y if self.clamp is None else y.clamp(-self.clamp * _GAIN, self.clamp * _GAIN)
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
 class _ToRGB(nn.Module):
@@ -257,7 +264,9 @@ class StyleGAN2Network(nn.Module):
         x = self.synthesis.get_submodule("b4").const.to(dtype).expand(n, -1, -1, -1)
         return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
-    def step(self, index: int, x: Tensor, image: Tensor | None, s: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def step(
+        self, index: int, x: Tensor, image: Tensor | None, s: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Run one styled layer: (activation, picture so far) -> the same after it."""
         layer = self._layers[self.steps[index].name]
         if not self.steps[index].is_rgb:
@@ -326,7 +335,9 @@ class StyleGAN2:
             ),
         }
         self.layers = tuple(
-            FeatureLayer(s.name, s.resolution, s.outputs, i) for i, s in enumerate(network.steps) if not s.is_rgb
+            FeatureLayer(s.name, s.resolution, s.outputs, i)
+            for i, s in enumerate(network.steps)
+            if not s.is_rgb
         )
 
     @property
@@ -349,7 +360,9 @@ class StyleGAN2:
                 labels = functional.one_hot(drawn, self.settings.c_dim).float()
             if labels.shape != (n, self.settings.c_dim):
                 expected = (n, self.settings.c_dim)
-                raise LatentError(f"labels of this generator have shape {expected}, got {tuple(labels.shape)}")
+                raise LatentError(
+                    f"labels of this generator have shape {expected}, got {tuple(labels.shape)}"
+                )
             labels = labels.to(self.device)
         elif labels is not None:
             raise LatentError("this generator has no classes, but labels were given")
@@ -412,7 +425,9 @@ class StyleGAN2:
             names = ", ".join(layer.name for layer in self.layers)
             raise GeneratorError(f"features of {self.name} are {names}; got {', '.join(missing)}")
         if any(step < first for step in wanted.values()) or (keep is not None and keep < first):
-            raise GeneratorError(f"a synthesis resumed at {steps[first].name} cannot give what lies before it")
+            raise GeneratorError(
+                f"a synthesis resumed at {steps[first].name} cannot give what lies before it"
+            )
         last = len(steps) if images else max([*wanted.values(), (keep or 0) - 1, first - 1]) + 1
         styles = self.spaces["s"].split(self.convert(latents, self.spaces["s"]).values)
         if resume is None:
@@ -427,7 +442,9 @@ class StyleGAN2:
             if i == last:
                 break
             step = steps[i]
-            x, image = self.network.step(i, x.to(self._dtypes[i]), image, styles[i], self._noise(i, len(latents)))
+            x, image = self.network.step(
+                i, x.to(self._dtypes[i]), image, styles[i], self._noise(i, len(latents))
+            )
             if step.name in wanted:
                 found[step.name] = x
         return Synthesis(image if images else None, found, state)

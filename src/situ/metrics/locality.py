@@ -25,7 +25,9 @@ class LocalizationScore:
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         if edited.localization is None:
-            raise SituError("the localisation score needs the generator's features: use situ.core.measurement.measure")
+            raise SituError(
+                "the localisation score needs the generator's features: use situ.core.measurement.measure"
+            )
         return edited.localization.mean(dim=0)
 
 

@@ -1,6 +1,6 @@
-"""Perceptual distance from the features of a frozen network.
+"""Distances between pictures, from the features of a frozen network or, failing that, from the pixels.
 
-The form of LPIPS (Zhang et al. 2018) without its learned channel weights: features normalised along the channels, squared
+`FeatureDistance` has the form of LPIPS (Zhang et al. 2018) without its learned channel weights: features normalised along the channels, squared
 difference, mean over positions, mean over layers. It carries the name of the network whose features it uses; it is not
 LPIPS.
 """
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from situ.core.images import Images
 from situ.core.measurement import EditedImages
@@ -39,3 +40,23 @@ class FeatureDistance:
 
 def _unit(r: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return r / (r.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
+
+
+@dataclass(frozen=True)
+class PyramidDistance:
+    """Mean squared difference of the pictures, averaged over three resolutions: for models without a feature network."""
+
+    name: str = "pixel pyramid"
+    unit: str = "squared intensity"
+    better: Literal["higher", "lower", ""] = ""
+
+    def between(self, a: Images, b: Images) -> Float[Tensor, " n"]:
+        """Distance of each pair of pictures; differentiable."""
+        difference, distances = a - b, []
+        for _ in range(3):
+            distances.append(difference.square().mean(dim=(1, 2, 3)))
+            difference = functional.avg_pool2d(difference, 2)
+        return torch.stack(distances).mean(dim=0)
+
+    def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
+        return self.between(edited.before, edited.after)

@@ -1,21 +1,16 @@
 """A pack: a generator together with the frozen networks that make local editing and its measures possible on it."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from situ.checkpoints.native import load_stylegan2
 from situ.core.discovery import Calibration
-from situ.core.errors import ModelError
 from situ.core.generator import Generator
 from situ.core.images import Images
 from situ.core.region import Segmenter
-from situ.metrics.perceptual import FeatureDistance
+from situ.metrics.perceptual import FeatureDistance, PyramidDistance
 
 
 @dataclass(frozen=True)
@@ -38,14 +33,12 @@ class Pack:
     segmenter: Segmenter | None = None
     reader: FactorReader | None = None
     embed: Callable[[Images], Float[Tensor, "n e"]] | None = None
-    distance: FeatureDistance | None = None
-    unit_distance: float = 0.1  # perceptual distance of strength 1
+    distance: FeatureDistance | PyramidDistance = field(default_factory=PyramidDistance)
+    unit_distance: float = 0.02  # distance of strength 1
     best_subspaces: Mapping[str, str] = field(default_factory=dict)  # part -> where its directions are best
     licence: str = ""
     card: str = ""  # the model card, markdown
 
     def calibration(self, latents: int = 32, truncation: float = 0.7) -> Calibration:
-        """What strength 1 means on this pack. Raises ModelError where the pack has no perceptual distance."""
-        if self.distance is None:
-            raise ModelError(f"the model {self.name} has no perceptual distance, so strengths cannot be calibrated")
+        """What strength 1 means on this pack."""
         return Calibration(self.distance.between, self.unit_distance, latents, truncation)

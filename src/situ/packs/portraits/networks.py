@@ -1,10 +1,11 @@
 """The three frozen networks that look at a portrait: which part is where, what factors it shows, who it is.
 
-All work at 64 pixels and take pictures of any size, resized with an anti-aliased filter. They learnt from rendered
-portraits (recipes/portraits); their batch normalisation wants `eval()` wherever they are used.
+All look at 64 pixels and take pictures of any size, resized with an anti-aliased filter. They learnt from
+rendered portraits (recipes/portraits). Use them in `eval()` mode: while learning they normalise by the batch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,28 +26,37 @@ CIRCULAR: tuple[int, ...] = tuple(i for i, factor in enumerate(FACTORS) if facto
 class ParserSettings:
     """The architecture of `PortraitParser`."""
 
-    widths: tuple[int, ...] = (24, 48, 96, 112)  # channels at 64, 32, 16 and 8 pixels
+    widths: Sequence[int] = (24, 48, 96, 112)  # channels at 64, 32, 16 and 8 pixels
     parts: int = len(PARTS)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
 
 
 @dataclass(frozen=True)
 class PredictorSettings:
     """The architecture of `FactorPredictor`."""
 
-    widths: tuple[int, ...] = (32, 64, 96, 96)  # channels at 64, 32, 16 and 8 pixels
+    widths: Sequence[int] = (32, 64, 96, 96)  # channels at 64, 32, 16 and 8 pixels
     squeezed: int = 32  # channels of the 8 x 8 map that is flattened
     hidden: int = 128  # units between the flattened map and the answers
     factors: int = len(FACTORS)
     attributes: int = len(ATTRIBUTES)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
 
 
 @dataclass(frozen=True)
 class EmbedderSettings:
     """The architecture of `IdentityEmbedder`."""
 
-    widths: tuple[int, ...] = (24, 48, 96, 128)  # channels at 64, 32, 16 and 8 pixels
+    widths: Sequence[int] = (24, 48, 96, 128)  # channels at 64, 32, 16 and 8 pixels
     squeezed: int = 24  # channels of the 8 x 8 map that is flattened
     dim: int = 64  # of the unit vector
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Sequential:
@@ -58,10 +68,22 @@ def _convolution(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> n
     )
 
 
+def _channels_last(network: nn.Module) -> None:
+    """Lay the convolutions' weights out as a CPU likes them best."""
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _precise(x: Tensor) -> Tensor:
+    """At least single precision, also under autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class _Encoder(nn.Module):
     """Two convolutions per level; each level after the first halves the size."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         inputs = (3, *widths[:-1])
         self.levels = nn.ModuleList(
@@ -80,7 +102,7 @@ class _Encoder(nn.Module):
 
 
 class PortraitParser(nn.Module):
-    """A small U-Net: pictures (n, 3, any, any) in [-1, 1] -> a logit per part, (n, 12, 64, 64), in PARTS' order."""
+    """A small U-Net: pictures (n, 3, any, any) in [-1, 1] -> a logit per part of PARTS, (n, 12, 64, 64)."""
 
     def __init__(self, settings: ParserSettings | None = None) -> None:
         super().__init__()
@@ -91,10 +113,10 @@ class PortraitParser(nn.Module):
         self.merge = nn.ModuleList(_convolution(fine, fine) for _, fine in pairs)
         self.refine = nn.ModuleList(_convolution(fine, fine) for _, fine in pairs)
         self.answer = nn.Conv2d(settings.widths[0], settings.parts, 1)
-        self.to(memory_format=torch.channels_last)
+        _channels_last(self)
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        """The encoder's activations (n, 24, 64, 64), (n, 48, 32, 32), (n, 96, 16, 16), for a perceptual distance."""
+        """The encoder's activations: (n, 24, 64, 64), (n, 48, 32, 32) and (n, 96, 16, 16)."""
         return self.encoder(images, depth=3)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p 64 64"]:
@@ -107,7 +129,7 @@ class PortraitParser(nn.Module):
 class FactorPredictor(nn.Module):
     """Pictures (n, 3, any, any) in [-1, 1] -> factors in [0, 1], (n, f), and a logit per attribute, (n, a).
 
-    The last map is flattened, not averaged: where something is tells as much as what it is. A hue is read as an
+    The last map is flattened, not averaged: where something is tells as much as what it is. A hue is an
     angle, so that the predictor need not jump where the colour circle closes.
     """
 
@@ -119,11 +141,11 @@ class FactorPredictor(nn.Module):
         self.squeeze = _convolution(settings.widths[-1], settings.squeezed, size=1)
         self.hidden = nn.Linear(cells * settings.squeezed, settings.hidden)
         self.answer = nn.Linear(settings.hidden, settings.factors + len(CIRCULAR) + settings.attributes)
-        self.to(memory_format=torch.channels_last)
+        _channels_last(self)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n a"]]:
         x = self.squeeze(self.encoder(images)[-1]).flatten(1)
-        answers = self.answer(functional.relu(self.hidden(x))).float()
+        answers = _precise(self.answer(functional.relu(self.hidden(x))))
         f = self.settings.factors
         raw, sines, logits = answers.split([f, len(CIRCULAR), self.settings.attributes], dim=1)
         circular = list(CIRCULAR)
@@ -141,8 +163,8 @@ class IdentityEmbedder(nn.Module):
         self.encoder = _Encoder(settings.widths)
         self.squeeze = _convolution(settings.widths[-1], settings.squeezed, size=1)
         self.answer = nn.Linear(cells * settings.squeezed, settings.dim)
-        self.to(memory_format=torch.channels_last)
+        _channels_last(self)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         x = self.squeeze(self.encoder(images)[-1]).flatten(1)
-        return functional.normalize(self.answer(x).float(), dim=1)
+        return functional.normalize(_precise(self.answer(x)), dim=1)

@@ -1,0 +1,128 @@
+"""`situ discover METHOD`: find directions of regions and write one file for each."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from situ.cli.options import (
+    Device,
+    Json,
+    Model,
+    Seed,
+    new_rng,
+    open_on,
+    parse_number,
+    regions_of,
+    require_folder,
+)
+from situ.cli.output import describe, emit_json, progress_bar, say, table
+from situ.core.direction import Direction
+from situ.core.discovery import discover
+from situ.discovery.lelsd import LELSD
+
+discover_app = typer.Typer(help="Find directions that change one region.", no_args_is_help=True)
+
+
+@discover_app.callback()
+def methods() -> None:
+    """Find directions that change one region."""
+
+
+@discover_app.command()
+def lelsd(
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the direction files")] = Path(
+        "directions"
+    ),
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="a part, or several joined (eyes+brows); repeatable")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option("--box", help="ROW,COLUMN,HEIGHT,WIDTH of its centre, in pixels")
+    ] = None,
+    mask: Annotated[
+        list[Path] | None, typer.Option("--mask", help="a picture, white inside the region")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="directions per region")] = 1,
+    space: Annotated[
+        str | None, typer.Option("--space", help="w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:10, z")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="optimisation steps")] = 200,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="latents per step")] = 4,
+    lr: Annotated[float, typer.Option("--lr", min=0, help="learning rate (1e-3 in the paper)")] = 1e-2,
+    correlation: Annotated[
+        float, typer.Option("--correlation", min=0, help="weight that keeps k directions apart")
+    ] = 1.0,
+    distance: Annotated[str, typer.Option("--distance", help="l2, l1 or cosine between features")] = "l2",
+    aggregation: Annotated[
+        str, typer.Option("--aggregation", help="average, union or intersection of the masks")
+    ] = "average",
+    background: Annotated[
+        bool, typer.Option("--background", help="change everything but the region")
+    ] = False,
+    layer_weight: Annotated[
+        list[str] | None, typer.Option("--layer-weight", help="LAYER=WEIGHT in the score; repeatable")
+    ] = None,
+    truncation: Annotated[float, typer.Option("--truncation", help="of the latents that are searched")] = 0.7,
+    as_coded: Annotated[bool, typer.Option("--as-coded", help="the published notebook's settings")] = False,
+    model: Model = "portraits",
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """LELSD: directions optimised so that the change of every feature layer falls inside the region."""
+    require_folder(out)
+    pack = open_on(model, device)
+    regions = regions_of(pack, part, box, mask)
+    chosen = space or _common(pack.best_subspaces, [region.name for region in regions])
+    settings = {
+        "space": chosen,
+        "k": k,
+        "samples": steps * batch,
+        "batch": batch,
+        "lr": lr,
+        "correlation": correlation,
+        "distance": distance,
+        "aggregation": aggregation,
+        "mode": "background" if background else "foreground",
+        "layer_weights": dict(_weight(text) for text in layer_weight or []),
+        "truncation": truncation,
+    }
+    method = LELSD.as_coded(**settings) if as_coded else LELSD(**settings)  # pyright: ignore[reportArgumentType]
+    rng, calibration = new_rng(seed), pack.calibration(truncation=truncation)
+    with progress_bar(f"LELSD in {chosen}") as progress:
+        found = discover(pack.generator, regions, method, rng, calibration, progress)
+    rows, files = [], []
+    for direction in (direction for directions in found for direction in directions):
+        file = out / f"{file_name(direction)}.safetensors"
+        direction.save(file)
+        files.append({"file": str(file), **describe(direction)})
+        figures = direction.figures
+        cells = [figures["LS"], figures["random_LS"], direction.score, figures["random_gain"], str(file)]
+        rows.append([direction.name, str(direction.subspace), *cells])
+    if as_json:
+        emit_json({"generator": pack.generator.name, "method": str(method), "directions": files})
+        return
+    table(
+        "Directions, on held-out pictures at strength 1",
+        ["name", "space", "LS", "of random", "region gain", "of random", "file"],
+        rows,
+    )
+    say(f"try: situ sweep {files[0]['file']} --seed 3 -o sweep.png")
+
+
+def file_name(direction: Direction) -> str:
+    """A direction's name, safe as a file name."""
+    return re.sub(r"[^A-Za-z0-9_+-]+", "_", direction.name).strip("_")
+
+
+def _common(best: object, names: list[str]) -> str:
+    """The best-known subspace, where all regions share one; W+ otherwise."""
+    known = {best.get(name, "w+") for name in names} if isinstance(best, dict) else set()
+    return known.pop() if len(known) == 1 else "w+"
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    return name, parse_number(number, f'the weight in "{text}"')

@@ -1,0 +1,109 @@
+"""`situ edit`: apply directions to pictures."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from situ.cli.options import (
+    Device,
+    Force,
+    Json,
+    LatentsFile,
+    Model,
+    Seeds,
+    Truncation,
+    latents_of,
+    open_on,
+    parse_application,
+    require_picture_path,
+)
+from situ.cli.output import emit_json, say
+from situ.core.direction import Edit
+from situ.core.errors import DirectionError
+from situ.core.files import write_whole
+from situ.core.images import save_image, sheet
+from situ.core.traversal import synthesize_edits
+from situ.figures.overlays import heat_map
+from situ.figures.sheets import Grid, Row, draw_grid, save_page
+
+
+def edit(
+    apply: Annotated[
+        list[str] | None,
+        typer.Option("--apply", help="FILE:STRENGTH, or FILE:STRENGTH@LAYERS; repeatable, in order"),
+    ] = None,
+    stack: Annotated[
+        Path | None, typer.Option("--stack", help="a stack saved with --save-stack, applied first")
+    ] = None,
+    save_stack: Annotated[
+        Path | None, typer.Option("--save-stack", help="write the whole stack as JSON")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="the picture to write")] = Path("edited.png"),
+    compare: Annotated[
+        bool, typer.Option("--compare", help="write before, after and difference side by side")
+    ] = False,
+    seed: Seeds = None,
+    latents_file: LatentsFile = None,
+    truncation: Truncation = 0.7,
+    model: Model = "portraits",
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Apply one direction or a stack of them to a picture (or to several: they become one sheet)."""
+    require_picture_path(out)
+    pack = open_on(model, device)
+    texts = [*(_read_stack(stack) if stack else []), *(apply or [])]
+    if not texts:
+        raise DirectionError("nothing to apply: give --apply FILE:STRENGTH or --stack FILE")
+    whole = Edit(tuple(parse_application(text, pack.generator) for text in texts))
+    latents, captions = latents_of(pack.generator, seed, latents_file, truncation, [0])
+    pictures = synthesize_edits(pack.generator, latents, [Edit(), whole], force)
+    before, after = pictures[:, 0], pictures[:, 1]
+    distance = pack.distance.between(before, after).tolist()
+    if compare:
+        cells = torch.stack([before, after, heat_map(before, after)], dim=1)
+        rows = [Row(caption, cells[i]) for i, caption in enumerate(captions)]
+        save_page(
+            draw_grid(
+                Grid(rows, "", ["before", "after", "change"], cell=max(128, pack.generator.resolution))
+            ),
+            out,
+        )
+    else:
+        save_image(after[0] if len(after) == 1 else sheet(after), out)
+    if save_stack:
+        write_whole(
+            save_stack,
+            lambda place: place.write_text(json.dumps({"format": "situ-stack-1", "apply": texts}, indent=2)),
+        )
+    result = {
+        "out": str(out),
+        "apply": [
+            {"direction": d.name, "region": d.region, "subspace": str(d.subspace), "strength": s}
+            for d, s in whole.terms
+        ],
+        "pictures": captions,
+        "distance": distance,
+        "distance_name": pack.distance.name,
+    }
+    if as_json:
+        emit_json(result)
+    else:
+        say(
+            f"wrote {out}: moved by {sum(distance) / len(distance):.3f} ({pack.distance.name}; strength 1 is {pack.unit_distance})"
+        )
+
+
+def _read_stack(path: Path) -> list[str]:
+    expected = "expected a stack as `situ edit --save-stack` writes it"
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != "situ-stack-1":
+            raise KeyError(content["format"])
+        return [str(text) for text in content["apply"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DirectionError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None

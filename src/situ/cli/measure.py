@@ -1,0 +1,67 @@
+"""`situ measure`: what a direction changes, inside its region and outside, beside random directions."""
+
+from typing import Annotated
+
+import typer
+
+from situ.bench.measures import measured, random_measured
+from situ.cli.options import (
+    Device,
+    Force,
+    Json,
+    Model,
+    Seed,
+    Truncation,
+    new_rng,
+    open_on,
+    parse_application,
+    region_of,
+    regions_of,
+)
+from situ.cli.output import emit_json, table
+from situ.core.direction import require_generator
+
+
+def measure_direction(
+    directions: Annotated[list[str], typer.Argument(help="direction files (FILE, or FILE:STRENGTH)")],
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="the region, if not the direction's own")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option("--box", help="the region as ROW,COLUMN,HEIGHT,WIDTH")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="how many pictures")] = 64,
+    random: Annotated[int, typer.Option("--random", min=0, help="random directions to compare with")] = 4,
+    seed: Seed = 1000,
+    truncation: Truncation = 0.7,
+    model: Model = "portraits",
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Measure directions at their strength, both ways, on pictures that they were not found on."""
+    pack = open_on(model, device)
+    rows = []
+    for text in directions:
+        direction, strength = parse_application(text, pack.generator)
+        require_generator(direction, pack.generator, force)
+        region = regions_of(pack, part, box, None)[0] if part or box else region_of(direction, pack)
+        rng = new_rng(seed)
+        latents = pack.generator.sample(n, direction.subspace.space, rng, truncation)
+        rows.append((direction.name or text, measured(pack, direction, region, latents, strength, force)))
+        if random:
+            rows.append(
+                (
+                    f"random in {direction.subspace}",
+                    random_measured(pack, direction.subspace, region, latents, random, rng),
+                )
+            )
+    if as_json:
+        emit_json([{"name": name, "n": n, "figures": figures} for name, figures in rows])
+        return
+    names = list(rows[0][1])
+    table(
+        f"Change at the given strength, both ways, {n} pictures",
+        ["direction", *names],
+        [[name, *[f.get(k, "") for k in names]] for name, f in rows],
+    )

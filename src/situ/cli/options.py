@@ -1,0 +1,166 @@
+"""What the verbs share: their common options, and how texts from the command line become objects."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from situ.core.direction import Direction, load_direction
+from situ.core.errors import DirectionError, FileError, LatentError, ModelError, RegionError, SituError
+from situ.core.generator import Generator
+from situ.core.latents import Latents, load_latents, parse_layers
+from situ.core.region import Box, Part, Region, load_brush, parse_part
+from situ.packs.library import PACKS, open_model
+from situ.packs.pack import Pack
+
+Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}) or a generator file")]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")
+]
+Seed = Annotated[int, typer.Option("--seed", help="seed of the random numbers")]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", help="seed of a picture; may be given several times")
+]
+LatentsFile = Annotated[Path | None, typer.Option("--latents", help="a latents file instead of seeds")]
+Truncation = Annotated[float, typer.Option("--truncation", help="0 the mean picture ... 1 full variety")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable results on standard output")]
+Force = Annotated[
+    bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")
+]
+
+
+def open_on(model: str, device: str) -> Pack:
+    """Open a model on a device. Raises ModelError for a device that is not there."""
+    if device == "auto":
+        device = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ModelError(f'no device "{device}" here: expected cpu, cuda, cuda:N or mps') from None
+    return open_model(model, device)
+
+
+def new_rng(seed: int) -> torch.Generator:
+    """A generator of random numbers. Raises SituError for a seed that cannot be one."""
+    if not 0 <= seed < 2**63:
+        raise SituError(f"a seed is a whole number from 0, got {seed}")
+    return torch.Generator().manual_seed(seed)
+
+
+def latents_of(
+    generator: Generator, seeds: list[int] | None, file: Path | None, truncation: float, default: list[int]
+) -> tuple[Latents, list[str]]:
+    """The latents to work on, from a file or one per seed, and their captions."""
+    if file and seeds:
+        raise LatentError("give --latents or --seed, not both")
+    if file:
+        latents = load_latents(file)
+        latents = generator.convert(latents.with_values(latents.values.to(generator.device)), latents.space)
+        return latents, [f"{file.stem} {i}" for i in range(len(latents))]
+    if not math.isfinite(truncation) or not -2 <= truncation <= 2:
+        raise LatentError(f"truncation is a number from 0 to 1 (at most 2), got {truncation}")
+    chosen = seeds or default
+    rows = [generator.sample(1, generator.spaces["z"], new_rng(seed), truncation) for seed in chosen]
+    values = torch.cat([row.values for row in rows])
+    labels = (
+        None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None])
+    )
+    return Latents(values, rows[0].space, labels, rows[0].truncation), [f"seed {seed}" for seed in chosen]
+
+
+def regions_of(
+    pack: Pack, parts: list[str] | None, boxes: list[str] | None, masks: list[Path] | None
+) -> list[Region]:
+    """The regions asked for. Raises RegionError where there is none, or one does not fit."""
+    regions: list[Region] = [parse_part(text, pack.segmenter) for text in parts or []]
+    regions += [parse_box(text, pack.generator.resolution) for text in boxes or []]
+    regions += [load_brush(path) for path in masks or []]
+    if not regions:
+        known = f" (parts: {', '.join(pack.segmenter.parts)})" if pack.segmenter else ""
+        raise RegionError(
+            f"say which region: --part NAME, --box ROW,COLUMN,HEIGHT,WIDTH or --mask PICTURE{known}"
+        )
+    return regions
+
+
+def parse_box(text: str, resolution: int) -> Box:
+    """ "30,32,8,20" -> a Box, checked against the picture's size."""
+    try:
+        row, column, height, width = (int(item) for item in text.strip("box[] ").split(","))
+    except ValueError:
+        raise RegionError(
+            f'a box is written ROW,COLUMN,HEIGHT,WIDTH in pixels of its centre, got "{text}"'
+        ) from None
+    box = Box(row, column, height, width)
+    box.require_inside(resolution)
+    return box
+
+
+def region_of(direction: Direction, pack: Pack) -> Region:
+    """The region that a direction was found for, on this model."""
+    if direction.region.startswith("box["):
+        return parse_box(direction.region, pack.generator.resolution)
+    segmenter = pack.segmenter
+    if segmenter is None or any(label not in segmenter.parts for label in direction.region.split("+")):
+        raise RegionError(
+            f'the direction {direction.name} was found for "{direction.region}", which cannot be made again from its '
+            "name: say which region with --part, --box or --mask"
+        )
+    return Part(segmenter, tuple(direction.region.split("+")))
+
+
+def parse_application(text: str, generator: Generator) -> tuple[Direction, float]:
+    """ "hair.safetensors:1.5" or "hair.safetensors:1.5@4-7" -> a direction (on those layers) and a strength."""
+    file, colon, tail = text.rpartition(":")
+    file, strength = (file, tail) if colon else (text, "1")
+    strength, _, layers = strength.partition("@")
+    number = parse_number(strength, f'the strength in "{text}"')
+    direction = load_direction(file)
+    if layers:
+        spaces = generator.spaces
+        wide = spaces.get(f"{direction.subspace.space.name}+", direction.subspace.space)
+        space = wide if len(direction.subspace.space.slices) == 1 else direction.subspace.space
+        direction = direction.on_layers(parse_layers(layers, space), spaces)
+    return direction, number
+
+
+def parse_number(text: str, what: str) -> float:
+    """A finite number. Raises DirectionError naming what was expected."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise DirectionError(f'{what} must be a number such as 1.5 or -1, got "{text}"') from None
+    if not math.isfinite(number):
+        raise DirectionError(f'{what} must be a finite number, got "{text}"')
+    return number
+
+
+def parse_numbers(text: str, what: str) -> list[float]:
+    """ "-2,-1,0" -> numbers."""
+    return [parse_number(item.strip(), what) for item in text.split(",")]
+
+
+def require_folder(path: Path) -> Path:
+    """Make an output folder and prove that it can be written. Raises FileError before any work is done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".situ-write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FileError(
+            f"cannot write to the folder {path}: {error.strerror or error}; choose another with -o"
+        ) from None
+    return path
+
+
+def require_picture_path(path: Path) -> Path:
+    """Check before any work is done that a picture can be written there."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise FileError(f"pictures are written as .png, .jpg or .webp, got {path}")
+    require_folder(path.parent)
+    return path

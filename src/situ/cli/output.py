@@ -1,0 +1,86 @@
+"""What a verb prints: tables and progress for people, JSON for machines."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from situ.core.direction import Direction
+from situ.core.progress import Progress
+
+console = Console()
+messages = Console(stderr=True)
+
+
+def finite(value: object) -> object:
+    """A value as strict JSON can hold it: NaN and infinity become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def emit_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    typer.echo(json.dumps(finite(value), indent=2, allow_nan=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; numbers with three figures."""
+    drawn = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row])
+    console.print(drawn)
+
+
+def say(text: str) -> None:
+    """Tell a person something, apart from the results."""
+    messages.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """A bar on standard error, fed by what it yields."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bar(*columns, console=messages, transient=True) as bar:
+        task = bar.add_task(title, note="")
+
+        def advance(done: int, total: int, message: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=message)
+
+        yield advance
+
+
+def describe(direction: Direction) -> dict[str, object]:
+    """Everything but its numbers, as JSON can hold it."""
+    return {
+        "name": direction.name,
+        "region": direction.region,
+        "subspace": str(direction.subspace),
+        "numbers": direction.subspace.dim,
+        "generator": direction.generator,
+        "found_by": direction.found_by,
+        "raw_alpha_per_unit": direction.unit,
+        "region_gain": direction.score,
+        "figures": dict(direction.figures),
+        "truncation": direction.truncation,
+        "seed": direction.seed,
+        "licence": direction.licence,
+    }

@@ -1,0 +1,96 @@
+"""Sheets of pictures with captions, laid out for a person to enjoy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from situ.core.files import write_whole
+from situ.core.images import Images, to_pil
+from situ.figures.overlays import enlarge
+
+_INK, _QUIET, _PAPER = "#22262e", "#6b7280", "#ffffff"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a grid: a caption and pictures."""
+
+    caption: str
+    images: Images
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of pictures under a title, with a caption over each column."""
+
+    rows: Sequence[Row]
+    title: str = ""
+    columns: Sequence[str] = field(default_factory=tuple)
+    note: str = ""
+    cell: int = 112  # pixels of one picture on the sheet
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _text(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, ink: str, anchor: str = "la"
+) -> None:
+    draw.text(at, text, fill=ink, font=_font(size), anchor=anchor)
+
+
+def draw_grid(grid: Grid) -> Image.Image:
+    """One grid as a Pillow image. Missing cells stay white."""
+    cell, gap = grid.cell, 4
+    left = 12 + (96 if any(row.caption for row in grid.rows) else 0)
+    top = 10 + (30 if grid.title else 0) + (20 if grid.note else 0) + (20 if grid.columns else 0)
+    widest = max(len(row.images) for row in grid.rows)
+    width = left + widest * (cell + gap) + 8
+    canvas = Image.new("RGB", (width, top + len(grid.rows) * (cell + gap) + 6), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    if grid.title:
+        _text(draw, (12, 8), grid.title, 20, _INK)
+    if grid.note:
+        _text(draw, (12, 36), grid.note, 13, _QUIET)
+    for i, caption in enumerate(grid.columns):
+        _text(draw, (left + i * (cell + gap) + cell / 2, top - 5), caption, 13, _QUIET, "mb")
+    for j, row in enumerate(grid.rows):
+        y = top + j * (cell + gap)
+        for line, words in enumerate(row.caption.split("\n")):
+            _text(
+                draw,
+                (12, y + cell / 2 - 8 + 16 * line),
+                words,
+                14 if line == 0 else 12,
+                _INK if line == 0 else _QUIET,
+            )
+        for i, image in enumerate(enlarge(row.images, cell)):
+            picture = to_pil(image)
+            if picture.size != (cell, cell):
+                picture = picture.resize((cell, cell), Image.Resampling.LANCZOS)
+            canvas.paste(picture, (left + i * (cell + gap), y))
+    return canvas
+
+
+def stack_sheets(sheets: Sequence[Image.Image], title: str = "", note: str = "") -> Image.Image:
+    """Sheets one under the other, as one page."""
+    head = (44 if title else 0) + (24 if note else 0)
+    page = Image.new("RGB", (max(s.width for s in sheets), head + sum(s.height + 12 for s in sheets)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    if title:
+        _text(draw, (12, 12), title, 28, _INK)
+    if note:
+        _text(draw, (12, 46), note, 14, _QUIET)
+    y = head
+    for sheet in sheets:
+        page.paste(sheet, (0, y))
+        y += sheet.height + 12
+    return page
+
+
+def save_page(page: Image.Image, path: Path | str) -> None:
+    """Write a page, whole or not at all."""
+    write_whole(path, page.save)

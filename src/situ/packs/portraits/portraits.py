@@ -1,0 +1,83 @@
+"""The bundled pack: a StyleGAN2 of rendered portraits with its parser, factor predictor and identity embedder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from situ.checkpoints.native import load_stylegan2
+from situ.core.images import Images
+from situ.metrics.perceptual import FeatureDistance
+from situ.packs.pack import FactorReader, Pack
+from situ.packs.portraits.networks import (
+    EmbedderSettings,
+    FactorPredictor,
+    IdentityEmbedder,
+    ParserSettings,
+    PortraitParser,
+    PredictorSettings,
+)
+from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, PARTS
+
+FOLDER = Path(__file__).parent
+
+# Strength 1 moves a portrait by this much on the average, in the parser's features: plain to see, far from a caricature.
+UNIT_DISTANCE = 0.05
+
+# Where LELSD's directions of a part score best (docs/subspaces.md has the table).
+BEST_SUBSPACES = {"hair": "w+", "eyes": "w+", "mouth": "w+"}
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+class ParserSegmenter:
+    """The parser behind the segmenter contract; 64 px probabilities."""
+
+    name = "portrait-parser"
+    parts = PARTS
+
+    def __init__(self, parser: PortraitParser) -> None:
+        self.parser = parser
+
+    def segment(self, images: Images) -> Float[Tensor, "n p h w"]:
+        """See `Segmenter.segment`."""
+        return self.parser(images).softmax(dim=1)
+
+
+def _load(build: Callable[[dict], _Network], name: str, device: torch.device | str) -> _Network:
+    with safe_open(FOLDER / f"{name}.safetensors", framework="pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    network = build(settings)
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    return network.eval().requires_grad_(False).to(device)
+
+
+def open_portraits(device: torch.device | str = "cpu") -> Pack:
+    """Open the pack; every network is frozen and on `device`."""
+    parser = _load(lambda s: PortraitParser(ParserSettings(**s)), "parser", device)
+    predictor = _load(lambda s: FactorPredictor(PredictorSettings(**s)), "predictor", device)
+    embedder = _load(lambda s: IdentityEmbedder(EmbedderSettings(**s)), "embedder", device)
+    return Pack(
+        name="portraits",
+        generator=load_stylegan2(FOLDER / "generator.safetensors", device),
+        segmenter=ParserSegmenter(parser),
+        reader=FactorReader(
+            factors=tuple(factor.name for factor in FACTORS),
+            parts=tuple(factor.part for factor in FACTORS),
+            attributes=tuple(attribute.name for attribute in ATTRIBUTES),
+            predict=lambda images: predictor(images)[0],
+            classify=lambda images: predictor(images)[1].sigmoid(),
+        ),
+        embed=embedder,
+        distance=FeatureDistance("portrait-parser features", parser.features),
+        unit_distance=UNIT_DISTANCE,
+        best_subspaces=BEST_SUBSPACES,
+        licence="MIT",
+        card=(FOLDER / "MODEL_CARD.md").read_text(),
+    )
