@@ -3,6 +3,8 @@
 No FIR blur: its depthwise filters make the double backward pass of R1 ten times a step on a CPU, average pooling 5 %.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,9 +23,7 @@ class _Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return functional.conv2d(
-            x, (self.weight * self.gain).to(x.dtype), bias, padding=self.weight.shape[-1] // 2
-        )
+        return functional.conv2d(x, (self.weight * self.gain).to(x.dtype), bias, padding=self.weight.shape[-1] // 2)
 
 
 def _activate(x: Tensor) -> Tensor:
@@ -47,14 +47,10 @@ class Discriminator(nn.Module):
 
     def __init__(self, resolution: int, base: int = 2048, most: int = 128) -> None:
         super().__init__()
-        widths = {
-            r: min(base // r, most) for r in (resolution >> i for i in range(resolution.bit_length() - 2))
-        }
+        widths = {r: min(base // r, most) for r in (resolution >> i for i in range(resolution.bit_length() - 2))}
         self.fromrgb = _Conv(3, widths[resolution], 1)
         sizes = sorted(widths, reverse=True)
-        self.blocks = nn.Sequential(
-            *[_Block(widths[a], widths[b]) for a, b in zip(sizes, sizes[1:], strict=False)]
-        )
+        self.blocks = nn.Sequential(*[_Block(widths[a], widths[b]) for a, b in itertools.pairwise(sizes)])
         self.conv = _Conv(widths[4] + 1, widths[4], 3)
         self.dense = _Conv(widths[4] * 16, widths[4], 1)
         self.out = _Conv(widths[4], 1, 1)

@@ -30,8 +30,7 @@ def rendered_pictures(count: int, resolution: int, seed: int) -> Tensor:
     """(count, 3, r, r) bytes, half of them mirrored by the sampling of poses itself."""
     rng = torch.Generator().manual_seed(seed)
     chunks = [
-        to_bytes(render(sample_factors(min(500, count - i), rng), resolution).images)
-        for i in range(0, count, 500)
+        to_bytes(render(sample_factors(min(500, count - i), rng), resolution).images) for i in range(0, count, 500)
     ]
     return torch.cat(chunks)
 
@@ -102,9 +101,7 @@ def train(arguments: argparse.Namespace) -> None:
         if not rendered.exists():
             torch.save(rendered_pictures(arguments.pictures, settings.resolution, arguments.seed), rendered)
         pictures = torch.load(rendered, weights_only=True)
-    print(
-        f"{len(pictures)} pictures, {sum(p.numel() for p in generator.parameters()):,} parameters", flush=True
-    )
+    print(f"{len(pictures)} pictures, {sum(p.numel() for p in generator.parameters()):,} parameters", flush=True)
     gamma = arguments.r1 if arguments.r1 is not None else 0.0002 * settings.resolution**2 / arguments.batch
     fixed = torch.randn(64, settings.z_dim, generator=torch.Generator().manual_seed(1))
     n, step, start, logged = arguments.batch, 0, time.monotonic(), {}
@@ -169,14 +166,10 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="runs/generator", help="folder of checkpoints and sample sheets")
     parser.add_argument("--images", help="folder of pictures to learn instead of rendered portraits")
-    parser.add_argument(
-        "--pictures", type=int, default=40_000, help="how many portraits to render beforehand"
-    )
+    parser.add_argument("--pictures", type=int, default=40_000, help="how many portraits to render beforehand")
     parser.add_argument("--minutes", type=float, default=150, help="stop after this long")
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--resolution", type=int, default=64, help="pixels, a power of two")
@@ -189,9 +182,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--r1", type=float, help="weight of R1 (default 0.0002 resolution^2 / batch)")
     parser.add_argument("--mixing", type=float, default=0.5, help="share of samples with mixed styles")
-    parser.add_argument(
-        "--ema", type=float, default=5000, help="half-life of the weights' average, in pictures"
-    )
+    parser.add_argument("--ema", type=float, default=5000, help="half-life of the weights' average, in pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fp32", action="store_true", help="full precision (bf16 is twice as fast)")
     train(parser.parse_args())

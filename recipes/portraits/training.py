@@ -180,9 +180,7 @@ class Plan:
 
 def plan_from_arguments(description: str | None, plan: Plan) -> Plan:
     """The plan with what the command line changes of it."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, help="stop after this long")
     parser.add_argument("--pictures", type=int, help="how many portraits to render beforehand")
     parser.add_argument("--batch", type=int, help="pictures a step")

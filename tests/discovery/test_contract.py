@@ -18,9 +18,7 @@ METHODS = {
     "lelsd-two": LELSD(space="w", k=2, samples=600, lr=3e-2, truncation=1.0),
     "lelsd-z": LELSD(space="z", samples=600, lr=3e-2, truncation=1.0),
     "lelsd-l1": LELSD(space="w", samples=600, lr=3e-2, distance="l1", truncation=1.0),
-    "lelsd-cosine": LELSD(
-        space="w", samples=1600, lr=5e-2, halve_every=150, distance="cosine", truncation=1.0
-    ),
+    "lelsd-cosine": LELSD(space="w", samples=1600, lr=5e-2, halve_every=150, distance="cosine", truncation=1.0),
     "lelsd-union": LELSD(space="w", samples=600, lr=3e-2, aggregation="union", truncation=1.0),
     "lelsd-intersection": LELSD(space="w", samples=600, lr=3e-2, aggregation="intersection", truncation=1.0),
     "lelsd-as-coded": LELSD.as_coded(space="w", samples=600, lr=3e-2, truncation=1.0),

@@ -1,4 +1,4 @@
-"""StyleGAN2: its algebra against plain definitions, its spaces against each other, its derivatives against differences."""
+"""StyleGAN2: its algebra against definitions, its spaces against each other, its derivatives against differences."""
 
 import subprocess
 import sys
@@ -57,9 +57,7 @@ def test_up_convolution_is_transposed_convolution_then_filter() -> None:
         for i in range(2):  # one sample at a time, weights modulated, the definition
             w = modulated[i] * d[i][:, None, None, None]
             y = functional.conv_transpose2d(x[i : i + 1], w.transpose(0, 1), stride=2)
-            y = functional.conv2d(
-                functional.pad(y, [1, 1, 1, 1]).transpose(0, 1), 4 * FIR[None, None]
-            ).transpose(0, 1)
+            y = functional.conv2d(functional.pad(y, [1, 1, 1, 1]).transpose(0, 1), 4 * FIR[None, None]).transpose(0, 1)
             rows.append(y)
         expected = functional.leaky_relu(torch.cat(rows) + layer.bias[:, None, None], 0.2) * 2**0.5
         torch.testing.assert_close(layer(x, s, None), expected, rtol=1e-4, atol=1e-5)
@@ -111,9 +109,7 @@ def test_truncation_zero_is_the_mean(rng: torch.Generator) -> None:
     made = generator()
     w = made.sample(3, made.spaces["w"], rng, truncation=0.0)
     torch.testing.assert_close(w.values, made.network.mapping.w_avg.expand(3, -1))
-    full, half = (
-        made.sample(3, made.spaces["w"], torch.Generator().manual_seed(5), t).values for t in (1.0, 0.5)
-    )
+    full, half = (made.sample(3, made.spaces["w"], torch.Generator().manual_seed(5), t).values for t in (1.0, 0.5))
     torch.testing.assert_close(half - made.network.mapping.w_avg, 0.5 * (full - made.network.mapping.w_avg))
 
 
@@ -151,9 +147,7 @@ def test_first_step_is_the_first_that_changes(text: str, step: int, rng: torch.G
     assert not torch.equal(a.images, b.images)
 
 
-def test_nothing_is_computed_that_nobody_asked_for(
-    rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_computed_that_nobody_asked_for(rng: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     made = generator()
     ran: list[int] = []
     step = made.network.step
@@ -263,9 +257,7 @@ def test_classes(rng: torch.Generator) -> None:
     made = generator(StyleGAN2Settings(8, 8, 8, 3, 2, 128, 12))
     one, two = (torch.eye(3)[[i]] for i in (0, 1))
     a, b = (
-        made.synthesize(
-            made.sample(1, made.spaces["w"], torch.Generator().manual_seed(1), labels=label)
-        ).images
+        made.synthesize(made.sample(1, made.spaces["w"], torch.Generator().manual_seed(1), labels=label)).images
         for label in (one, two)
     )
     assert not torch.allclose(a, b)

@@ -160,9 +160,7 @@ def _targets(rows: list[dict]) -> list[dict[str, object]]:
     return checks
 
 
-def _sheet(
-    pack: Pack, directions: list[Direction], rows: list[dict], latents: Latents, demo: Demo
-) -> Image.Image:
+def _sheet(pack: Pack, directions: list[Direction], rows: list[dict], latents: Latents, demo: Demo) -> Image.Image:
     """The contact sheet: a grid per direction, a strip of sequential edits, a palette."""
     some = latents[: demo.pictures]
     grids = []

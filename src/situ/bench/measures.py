@@ -37,9 +37,7 @@ def measured(
     force: bool = False,
 ) -> dict[str, float]:
     """Means over pictures and both signs of every metric of a direction."""
-    values = measure(
-        pack.generator, direction, region, latents, metrics_of(pack, region), (strength, -strength), force
-    )
+    values = measure(pack.generator, direction, region, latents, metrics_of(pack, region), (strength, -strength), force)
     figures = {name: float(value.mean()) for name, value in values.items()}
     figures["region_gain"] = figures["mse_inside"] / max(figures["mse_outside"], 1e-12)
     return figures

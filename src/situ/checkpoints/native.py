@@ -29,15 +29,11 @@ def save_stylegan2(
         noise: the noise that the generator was trained with, used unless another is asked for.
     """
     header = {"format": FORMAT, "settings": asdict(network.settings), "noise": noise, "licence": licence}
-    tensors = {
-        key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()
-    }
+    tensors = {key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()}
     write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
 
 
-def load_stylegan2(
-    path: Path | str, device: torch.device | str = "cpu", noise: Noise | None = None
-) -> StyleGAN2:
+def load_stylegan2(path: Path | str, device: torch.device | str = "cpu", noise: Noise | None = None) -> StyleGAN2:
     """Read a generator.
 
     Raises:
@@ -50,9 +46,7 @@ def load_stylegan2(
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("situ", "{}"))
             if header.get("format") != FORMAT:
-                raise ModelError(
-                    f"{path} holds something else ({header.get('format', 'no format')}): {expected}"
-                )
+                raise ModelError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
         network = StyleGAN2Network(StyleGAN2Settings(**header["settings"]))
         network.load_state_dict(tensors)

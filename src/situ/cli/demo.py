@@ -29,9 +29,7 @@ def demo(
         f, r = row["figures"], row["random"]
         shares = [f"{f['LS']:.2f}", f"{r['LS']:.2f}", f"{f['inside']:.0%}", f"{r['inside']:.0%}"]
         most = next(iter(row["factor_changes"].items()))
-        rows.append(
-            [row["name"], row["subspace"], *shares, f"{f['identity']:.2f}", f"{most[0]} {most[1]:+.2f}"]
-        )
+        rows.append([row["name"], row["subspace"], *shares, f"{f['identity']:.2f}", f"{most[0]} {most[1]:+.2f}"])
     columns = [
         "direction",
         "space",

@@ -32,18 +32,14 @@ def methods() -> None:
 
 @discover_app.command()
 def lelsd(
-    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the direction files")] = Path(
-        "directions"
-    ),
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the direction files")] = Path("directions"),
     part: Annotated[
         list[str] | None, typer.Option("--part", help="a part, or several joined (eyes+brows); repeatable")
     ] = None,
     box: Annotated[
         list[str] | None, typer.Option("--box", help="ROW,COLUMN,HEIGHT,WIDTH of its centre, in pixels")
     ] = None,
-    mask: Annotated[
-        list[Path] | None, typer.Option("--mask", help="a picture, white inside the region")
-    ] = None,
+    mask: Annotated[list[Path] | None, typer.Option("--mask", help="a picture, white inside the region")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="directions per region")] = 1,
     space: Annotated[
         str | None, typer.Option("--space", help="w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:10, z")
@@ -58,9 +54,7 @@ def lelsd(
     aggregation: Annotated[
         str, typer.Option("--aggregation", help="average, union or intersection of the masks")
     ] = "average",
-    background: Annotated[
-        bool, typer.Option("--background", help="change everything but the region")
-    ] = False,
+    background: Annotated[bool, typer.Option("--background", help="change everything but the region")] = False,
     layer_weight: Annotated[
         list[str] | None, typer.Option("--layer-weight", help="LAYER=WEIGHT in the score; repeatable")
     ] = None,

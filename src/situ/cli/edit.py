@@ -38,13 +38,9 @@ def edit(
     stack: Annotated[
         Path | None, typer.Option("--stack", help="a stack saved with --save-stack, applied first")
     ] = None,
-    save_stack: Annotated[
-        Path | None, typer.Option("--save-stack", help="write the whole stack as JSON")
-    ] = None,
+    save_stack: Annotated[Path | None, typer.Option("--save-stack", help="write the whole stack as JSON")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="the picture to write")] = Path("edited.png"),
-    compare: Annotated[
-        bool, typer.Option("--compare", help="write before, after and difference side by side")
-    ] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="write before, after and difference side by side")] = False,
     seed: Seeds = None,
     latents_file: LatentsFile = None,
     truncation: Truncation = 0.7,
@@ -68,9 +64,7 @@ def edit(
         cells = torch.stack([before, after, heat_map(before, after)], dim=1)
         rows = [Row(caption, cells[i]) for i, caption in enumerate(captions)]
         save_page(
-            draw_grid(
-                Grid(rows, "", ["before", "after", "change"], cell=max(128, pack.generator.resolution))
-            ),
+            draw_grid(Grid(rows, "", ["before", "after", "change"], cell=max(128, pack.generator.resolution))),
             out,
         )
     else:
@@ -93,9 +87,8 @@ def edit(
     if as_json:
         emit_json(result)
     else:
-        say(
-            f"wrote {out}: moved by {sum(distance) / len(distance):.3f} ({pack.distance.name}; strength 1 is {pack.unit_distance})"
-        )
+        moved = f"moved by {sum(distance) / len(distance):.3f} ({pack.distance.name})"
+        say(f"wrote {out}: {moved}; strength 1 of a direction is {pack.unit_distance}")
 
 
 def _read_stack(path: Path) -> list[str]:

@@ -39,9 +39,7 @@ def inspect(
             }
             for s in generator.spaces.values()
         ],
-        "layers": [
-            {"name": f.name, "resolution": f.resolution, "channels": f.channels} for f in generator.layers
-        ],
+        "layers": [{"name": f.name, "resolution": f.resolution, "channels": f.channels} for f in generator.layers],
         "parts": list(pack.segmenter.parts) if pack.segmenter else [],
         "attributes": list(pack.reader.attributes) if pack.reader else [],
         "distance": pack.distance.name,
@@ -52,9 +50,7 @@ def inspect(
     if as_json:
         emit_json(description)
         return
-    console.print(
-        f"[bold]{pack.name}[/bold]: {generator.name}, {generator.resolution} px, on {generator.device}"
-    )
+    console.print(f"[bold]{pack.name}[/bold]: {generator.name}, {generator.resolution} px, on {generator.device}")
     console.print(f"licence: {pack.licence or 'not stated'}")
     rows = [
         [s.name, s.dim, len(s.slices), " ".join(f"{i}:{p.name}" for i, p in enumerate(s.slices))]

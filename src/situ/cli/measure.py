@@ -24,12 +24,8 @@ from situ.core.direction import require_generator
 
 def measure_direction(
     directions: Annotated[list[str], typer.Argument(help="direction files (FILE, or FILE:STRENGTH)")],
-    part: Annotated[
-        list[str] | None, typer.Option("--part", help="the region, if not the direction's own")
-    ] = None,
-    box: Annotated[
-        list[str] | None, typer.Option("--box", help="the region as ROW,COLUMN,HEIGHT,WIDTH")
-    ] = None,
+    part: Annotated[list[str] | None, typer.Option("--part", help="the region, if not the direction's own")] = None,
+    box: Annotated[list[str] | None, typer.Option("--box", help="the region as ROW,COLUMN,HEIGHT,WIDTH")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="how many pictures")] = 64,
     random: Annotated[int, typer.Option("--random", min=0, help="random directions to compare with")] = 4,
     seed: Seed = 1000,

@@ -16,27 +16,19 @@ from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}) or a generator file")]
-Device = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")
-]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
 Seed = Annotated[int, typer.Option("--seed", help="seed of the random numbers")]
-Seeds = Annotated[
-    list[int] | None, typer.Option("--seed", help="seed of a picture; may be given several times")
-]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="seed of a picture; may be given several times")]
 LatentsFile = Annotated[Path | None, typer.Option("--latents", help="a latents file instead of seeds")]
 Truncation = Annotated[float, typer.Option("--truncation", help="0 the mean picture ... 1 full variety")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable results on standard output")]
-Force = Annotated[
-    bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")
-]
+Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
 
 def open_on(model: str, device: str) -> Pack:
     """Open a model on a device. Raises ModelError for a device that is not there."""
     if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
@@ -66,24 +58,18 @@ def latents_of(
     chosen = seeds or default
     rows = [generator.sample(1, generator.spaces["z"], new_rng(seed), truncation) for seed in chosen]
     values = torch.cat([row.values for row in rows])
-    labels = (
-        None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None])
-    )
+    labels = None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None])
     return Latents(values, rows[0].space, labels, rows[0].truncation), [f"seed {seed}" for seed in chosen]
 
 
-def regions_of(
-    pack: Pack, parts: list[str] | None, boxes: list[str] | None, masks: list[Path] | None
-) -> list[Region]:
+def regions_of(pack: Pack, parts: list[str] | None, boxes: list[str] | None, masks: list[Path] | None) -> list[Region]:
     """The regions asked for. Raises RegionError where there is none, or one does not fit."""
     regions: list[Region] = [parse_part(text, pack.segmenter) for text in parts or []]
     regions += [parse_box(text, pack.generator.resolution) for text in boxes or []]
     regions += [load_brush(path) for path in masks or []]
     if not regions:
         known = f" (parts: {', '.join(pack.segmenter.parts)})" if pack.segmenter else ""
-        raise RegionError(
-            f"say which region: --part NAME, --box ROW,COLUMN,HEIGHT,WIDTH or --mask PICTURE{known}"
-        )
+        raise RegionError(f"say which region: --part NAME, --box ROW,COLUMN,HEIGHT,WIDTH or --mask PICTURE{known}")
     return regions
 
 
@@ -92,9 +78,7 @@ def parse_box(text: str, resolution: int) -> Box:
     try:
         row, column, height, width = (int(item) for item in text.strip("box[] ").split(","))
     except ValueError:
-        raise RegionError(
-            f'a box is written ROW,COLUMN,HEIGHT,WIDTH in pixels of its centre, got "{text}"'
-        ) from None
+        raise RegionError(f'a box is written ROW,COLUMN,HEIGHT,WIDTH in pixels of its centre, got "{text}"') from None
     box = Box(row, column, height, width)
     box.require_inside(resolution)
     return box

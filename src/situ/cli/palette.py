@@ -25,9 +25,7 @@ from situ.figures.sheets import Grid, Row, draw_grid, save_page
 
 
 def palette(
-    across: Annotated[
-        str, typer.Argument(help="the direction along the columns (FILE, or FILE:STRENGTH per step)")
-    ],
+    across: Annotated[str, typer.Argument(help="the direction along the columns (FILE, or FILE:STRENGTH per step)")],
     down: Annotated[str, typer.Argument(help="the direction along the rows")],
     strengths: Annotated[str, typer.Option("--strengths", help="steps in both directions")] = "-2,-1,0,1,2",
     out: Annotated[Path, typer.Option("-o", "--out", help="the picture to write")] = Path("palette.png"),

@@ -24,17 +24,15 @@ from situ.figures.sheets import Grid, Row, draw_grid, save_page
 
 
 def sample(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="a picture file for one sheet, or a folder")
-    ] = Path("samples.png"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="a picture file for one sheet, or a folder")] = Path(
+        "samples.png"
+    ),
     n: Annotated[int, typer.Option("-n", min=1, help="how many pictures")] = 16,
     model: Model = "portraits",
     device: Device = "auto",
     seed: Seed = 0,
     truncation: Truncation = 0.7,
-    latents_file: Annotated[
-        Path | None, typer.Option("--latents", help="also write the codes to this file")
-    ] = None,
+    latents_file: Annotated[Path | None, typer.Option("--latents", help="also write the codes to this file")] = None,
     as_json: Json = False,
 ) -> None:
     """Draw pictures, one per seed from --seed upwards, as a sheet or into a folder."""
@@ -58,8 +56,6 @@ def sample(
     if latents_file:
         save_latents(latents, latents_file, pack.generator.name)
     if as_json:
-        emit_json(
-            {"out": str(out), "seeds": seeds, "truncation": truncation, "generator": pack.generator.name}
-        )
+        emit_json({"out": str(out), "seeds": seeds, "truncation": truncation, "generator": pack.generator.name})
     else:
         say(f"wrote {out}")

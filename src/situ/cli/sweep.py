@@ -66,9 +66,7 @@ def sweep(
         note = f"equal distance ({pack.distance.name})"
         if missed:
             note += f"; {missed} of {len(captions) * len(steps)} cannot be reached and show the nearest"
-            say(
-                f"{missed} distances cannot be reached along this direction: those cells show the nearest there is"
-            )
+            say(f"{missed} distances cannot be reached along this direction: those cells show the nearest there is")
         columns = [f"d {s:g}" for s in steps]
     else:
         if alphas is not None:
@@ -79,9 +77,7 @@ def sweep(
         columns = [f"{word}{s * scale:+g}" for s in steps]
         result |= {"alphas" if word else "strengths": steps}
     rows = [Row(caption, row) for caption, row in zip(captions, pictures, strict=True)]
-    save_page(
-        draw_grid(Grid(rows, f"{chosen.name or chosen.region} in {chosen.subspace}", columns, note)), out
-    )
+    save_page(draw_grid(Grid(rows, f"{chosen.name or chosen.region} in {chosen.subspace}", columns, note)), out)
     if as_json:
         emit_json(result)
     else:

@@ -52,17 +52,13 @@ class Direction:
                 f"a direction of {self.subspace} has {self.subspace.dim} numbers, got shape {tuple(self.vector.shape)}"
             )
         if not self.vector.isfinite().all() or not math.isfinite(self.unit):
-            raise DirectionError(
-                f"the direction {self.name or self.region} holds NaN or infinity: find it again"
-            )
+            raise DirectionError(f"the direction {self.name or self.region} holds NaN or infinity: find it again")
 
     @cached_property
     def key(self) -> str:
         """Hash of what applying it does; equal for a direction and its reloaded file."""
         content = self.vector.detach().cpu().float().contiguous().numpy().tobytes()
-        return hashlib.sha256(content + f"{self.subspace}|{self.generator}|{self.unit}".encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(content + f"{self.subspace}|{self.generator}|{self.unit}".encode()).hexdigest()[:16]
 
     def apply(self, generator: Generator, latents: Latents, strength: float | Float[Tensor, " n"]) -> Latents:
         """Move latents by a strength, one for all or one per row, in units of the calibrated strength."""
@@ -78,9 +74,7 @@ class Direction:
         if len(subspace.space.slices) == 1:
             wide = spaces.get(f"{subspace.space.name}+")
             if wide is None:
-                raise DirectionError(
-                    f"a direction of {subspace.space.name} feeds all layers at once: no layer range"
-                )
+                raise DirectionError(f"a direction of {subspace.space.name} feeds all layers at once: no layer range")
             return replace(self, subspace=Subspace(wide, layers, tied=True))
         common = tuple(i for i in subspace.chosen if i in layers)
         if not common:
@@ -128,9 +122,7 @@ def load_direction(path: Path | str) -> Direction:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("situ", "{}"))
             if header.get("format") != FORMAT:
-                raise DirectionError(
-                    f"{path} holds something else ({header.get('format', 'no format')}): {expected}"
-                )
+                raise DirectionError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
             vector = file.get_tensor("vector")
         space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
         return Direction(

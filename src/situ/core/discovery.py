@@ -43,9 +43,7 @@ class Calibration:
     truncation: float = 0.7
 
 
-def held_out_latents(
-    generator: Generator, calibration: Calibration, rng: torch.Generator, space: str = "z"
-) -> Latents:
+def held_out_latents(generator: Generator, calibration: Calibration, rng: torch.Generator, space: str = "z") -> Latents:
     """Codes to judge directions on, drawn apart from those of the search."""
     seed = int(torch.randint(2**31, [1], generator=rng, device=rng.device))
     own = torch.Generator().manual_seed(seed)
@@ -83,9 +81,7 @@ def discover(
                 baselines[key] = random_baseline(
                     generator, direction.subspace, regions, held_out, calibration, random, rng
                 )
-            rows.append(
-                replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})})
-            )
+            rows.append(replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})}))
         judged.append(sorted(rows, key=lambda direction: -direction.score))
     return judged
 
@@ -108,9 +104,7 @@ def score(generator: Generator, direction: Direction, region: Region, latents: L
     return replace(direction, score=region_gain(runs), figures=figures)
 
 
-def random_directions(
-    generator: Generator, subspace: Subspace, n: int, rng: torch.Generator
-) -> list[Direction]:
+def random_directions(generator: Generator, subspace: Subspace, n: int, rng: torch.Generator) -> list[Direction]:
     """Random unit directions of a subspace: what any method must beat."""
     if n < 1:
         raise DirectionError(f"at least one random direction is needed, got {n}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from situ.core.errors import FileError
 
 
-def write_whole(path: Path | str, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path | str, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name beside it, then rename: a reader never sees half of it.
 
     Raises:
@@ -20,9 +20,7 @@ def write_whole(path: Path | str, write: Callable[[Path], None]) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {error.strerror or error}; choose another output folder"
-        ) from None
+        raise FileError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from None
     temporary = Path(name)
     try:
         write(temporary)

@@ -33,9 +33,7 @@ class SynthesisState:
         """The whole batch `times` times over, without copying where one row can be broadcast."""
         return SynthesisState(
             self.step,
-            tuple(
-                t if t is None or times == 1 else t.repeat(times, *[1] * (t.ndim - 1)) for t in self.tensors
-            ),
+            tuple(t if t is None or times == 1 else t.repeat(times, *[1] * (t.ndim - 1)) for t in self.tensors),
         )
 
 
@@ -52,9 +50,7 @@ class Synthesis:
     def images(self) -> Float[Tensor, "n 3 h w"]:
         """The pictures. Raises GeneratorError when the synthesis was asked to stop before them."""
         if self.pictures is None:
-            raise GeneratorError(
-                "this synthesis was asked for features only (images=False), so it has no pictures"
-            )
+            raise GeneratorError("this synthesis was asked for features only (images=False), so it has no pictures")
         return self.pictures
 
     def once(self, key: object, compute: Callable[[], Tensor]) -> Tensor:

@@ -49,9 +49,7 @@ def resize(images: Float[Tensor, "n c h w"], size: int | tuple[int, int]) -> Flo
         return images
     if images.shape[-2] % height == 0 and images.shape[-1] % width == 0:
         return functional.avg_pool2d(images, (images.shape[-2] // height, images.shape[-1] // width))
-    return functional.interpolate(
-        images, (height, width), mode="bilinear", antialias=True, align_corners=False
-    )
+    return functional.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
 def load_image(path: Path | str, resolution: int | None = None) -> Float[Tensor, "1 3 h w"]:
@@ -86,9 +84,7 @@ def save_image(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
     write_whole(path, to_pil(image).save)
 
 
-def sheet(
-    images: Float[Tensor, "n 3 h w"], columns: int | None = None, gap: int = 2
-) -> Float[Tensor, "3 H W"]:
+def sheet(images: Float[Tensor, "n 3 h w"], columns: int | None = None, gap: int = 2) -> Float[Tensor, "3 H W"]:
     """Lay pictures out in rows on white."""
     n, _, height, width = images.shape
     columns = columns or math.ceil(n**0.5)

@@ -75,9 +75,7 @@ class Subspace:
             )
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))
         if self.tied and len({self.space.slices[i].size for i in self.layers}) > 1:
-            raise LatentError(
-                f"tied layers must be of one width, those of {self.space.name} chosen here are not"
-            )
+            raise LatentError(f"tied layers must be of one width, those of {self.space.name} chosen here are not")
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -191,9 +189,7 @@ class Latents:
         return len(self.values)
 
     def __getitem__(self, index: slice) -> "Latents":
-        return replace(
-            self, values=self.values[index], labels=None if self.labels is None else self.labels[index]
-        )
+        return replace(self, values=self.values[index], labels=None if self.labels is None else self.labels[index])
 
     def with_values(self, values: Float[Tensor, "n d"]) -> "Latents":
         """The same codes with other numbers, for instance moved ones."""
@@ -208,9 +204,7 @@ class Latents:
         """Raises LatentError where a code holds NaN or infinity."""
         bad = (~self.values.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if bad:
-            raise LatentError(
-                f"latents must be finite numbers; rows {bad[:8]} hold NaN or infinity: make them again"
-            )
+            raise LatentError(f"latents must be finite numbers; rows {bad[:8]} hold NaN or infinity: make them again")
         return self
 
 
@@ -234,18 +228,14 @@ def save_latents(latents: Latents, path: Path | str, generator: str) -> None:
 
 def load_latents(path: Path | str) -> Latents:
     """Read codes. Raises LatentError for a missing, foreign or damaged file, or codes that are not finite."""
-    expected = (
-        f"expected a latents file ({LATENTS_FORMAT}, .safetensors) as `situ sample --latents` writes it"
-    )
+    expected = f"expected a latents file ({LATENTS_FORMAT}, .safetensors) as `situ sample --latents` writes it"
     if not Path(path).is_file():
         raise LatentError(f"no latents file at {path}: {expected}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("situ", "{}"))
             if header.get("format") != LATENTS_FORMAT:
-                raise LatentError(
-                    f"{path} holds something else ({header.get('format', 'no format')}): {expected}"
-                )
+                raise LatentError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
         latents = Latents(tensors["values"], space, tensors.get("labels"), header["truncation"])

@@ -47,9 +47,12 @@ def region_gain(runs: Sequence[EditedImages]) -> float:
 class Metric(Protocol):
     """One number per edited picture."""
 
-    name: str
-    unit: str
-    better: Literal["higher", "lower", ""]
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def better(self) -> Literal["higher", "lower", ""]: ...
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]: ...
 
@@ -80,9 +83,7 @@ def edited_images(
         features = {name: before.features[name] for name in names}
         scores = localization_scores(features, after.features, aggregate(s, s_edited)) if names else None
         size = (after.images.shape[-2], after.images.shape[-1])
-        return EditedImages(
-            before.images, after.images, resize(aggregate(s, s_edited, "union"), size), scores
-        )
+        return EditedImages(before.images, after.images, resize(aggregate(s, s_edited, "union"), size), scores)
 
 
 def measure(

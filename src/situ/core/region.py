@@ -141,9 +141,7 @@ def load_brush(path: Path | str) -> Brush:
 def parse_part(text: str, segmenter: Segmenter | None, soft: bool = False) -> Part:
     """ "eyes" or "eyes+brows" -> a Part. Raises RegionError for a part that the segmenter does not know."""
     if segmenter is None:
-        raise RegionError(
-            f'this model has no segmenter, so no part "{text}": give a box or a mask picture instead'
-        )
+        raise RegionError(f'this model has no segmenter, so no part "{text}": give a box or a mask picture instead')
     return Part(segmenter, tuple(label.strip() for label in text.split("+")), soft)
 
 

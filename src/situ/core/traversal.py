@@ -1,4 +1,4 @@
-"""Walking along directions: grids of pictures at several strengths, with everything below the first edited layer done once."""
+"""Walking along directions: grids of pictures at several strengths; layers below the first edited one run once."""
 
 from collections.abc import Sequence
 
@@ -32,15 +32,9 @@ def synthesize_edits(
                 chosen = [j for j, code in enumerate(codes) if code.space.name == space]
                 for start in range(0, len(chosen), batch):
                     part = chosen[start : start + batch]
-                    moved = (
-                        codes[part[0]]
-                        .repeat(len(part))
-                        .with_values(torch.cat([codes[j].values for j in part]))
-                    )
+                    moved = codes[part[0]].repeat(len(part)).with_values(torch.cat([codes[j].values for j in part]))
                     state = before.state.repeat(len(part)) if before.state else None
-                    for j, picture in zip(
-                        part, generator.synthesize(moved, resume=state).images, strict=True
-                    ):
+                    for j, picture in zip(part, generator.synthesize(moved, resume=state).images, strict=True):
                         pictures[j] = picture
             rows.append(torch.stack([picture for picture in pictures if picture is not None]))
     return torch.stack(rows)

@@ -3,10 +3,10 @@
 Pajouheshgar, Zhang, Süsstrunk, "Optimizing latent space directions for GAN-based local image editing" (2022).
 Maximises J(u_1..u_K) = sum_k LS(u_k) + c R(u_1..u_K) (eq. 3) with Adam, where LS is eq. 2 and R = -1/2 ||Corr - I||_F.
 
-Deviations, each a field: the mean over layers instead of the sum (so that LS is in [0, 1]; c scales with it), one strength
-per sample, all directions updated on shared samples (`alternate=False`). What makes it fast changes no result: x, its
-features and masks are computed without a graph and shared by all regions and directions, steps below the first edited
-layer are not repeated for x', and only u gets gradients.
+Deviations, each a field: the mean over layers instead of the sum (so that LS is in [0, 1]; c scales with it), one
+strength per sample, all directions updated on shared samples (`alternate=False`). What makes it fast changes no result:
+x, its features and masks are computed without a graph and shared by all regions and directions, steps below the first
+edited layer are not repeated for x', and only u gets gradients.
 """
 
 import math
@@ -40,19 +40,13 @@ class LELSD:
     lr: float = 1e-3
     halve_every: int = 50  # steps between halvings of lr
     alpha: tuple[float, float] = (0.5, 3.0)  # |α| is uniform in this range, its sign random
-    alpha_unit: Literal["raw", "spread"] = (
-        "raw"  # "spread": α in root-mean-square distances of latents from their mean
-    )
+    alpha_unit: Literal["raw", "spread"] = "raw"  # "spread": α in root-mean-square distances of latents from their mean
     alpha_per_sample: bool = True  # False: one α per batch
     unit_norm: bool = True  # u is kept at norm 1
     aggregation: Aggregation = "average"
     distance: FeatureDistance = "l2"
-    mode: Literal["foreground", "background"] = (
-        "foreground"  # background: the change outside the region counts
-    )
-    layer_weights: Mapping[str, float] = field(
-        default_factory=dict
-    )  # feature layer -> weight in LS, 1 if not named
+    mode: Literal["foreground", "background"] = "foreground"  # background: the change outside the region counts
+    layer_weights: Mapping[str, float] = field(default_factory=dict)  # feature layer -> weight in LS, 1 if not named
     truncation: float = 0.7
     alternate: bool = False  # True: a step updates one u_k only (k times as many steps), as published
     absolute_correlation: bool = False  # True: R = -mean |Corr - I|, as coded
@@ -74,7 +68,7 @@ class LELSD:
 
     @classmethod
     def as_coded(cls, **settings: object) -> "LELSD":
-        """The published notebook: U(-1, 1) strengths, one per batch, on a u of free length; mean |Corr - I|; alternating."""
+        """The published notebook: U(-1, 1) strengths, one a batch, u of free length; mean |Corr - I|; alternating."""
         coded = cls(
             alpha=(0.0, 1.0),
             alpha_per_sample=False,
@@ -112,9 +106,7 @@ class LELSD:
 class _Search:
     """The state of one optimisation: U (regions, k, free coordinates)."""
 
-    def __init__(
-        self, method: LELSD, generator: Generator, regions: tuple[Region, ...], rng: torch.Generator
-    ) -> None:
+    def __init__(self, method: LELSD, generator: Generator, regions: tuple[Region, ...], rng: torch.Generator) -> None:
         self.method, self.generator, self.regions, self.rng = method, generator, regions, rng
         self.seed = rng.initial_seed()
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
@@ -124,13 +116,9 @@ class _Search:
         if unknown:
             names = ", ".join(layer.name for layer in generator.layers)
             raise SituError(f"layer weights name feature layers ({names}), got {', '.join(sorted(unknown))}")
-        self.weights = {
-            layer.name: w for layer in layers if (w := method.layer_weights.get(layer.name, 1.0)) != 0
-        }
+        self.weights = {layer.name: w for layer in layers if (w := method.layer_weights.get(layer.name, 1.0)) != 0}
         if not self.weights:
-            raise SituError(
-                f"no feature layer that {self.subspace} can change has a weight: nothing to optimise"
-            )
+            raise SituError(f"no feature layer that {self.subspace} can change has a weight: nothing to optimise")
         self.length = self._length()
         u = torch.randn(len(regions), method.k, self.subspace.dim, generator=rng, device=rng.device).to(
             generator.device
@@ -207,9 +195,7 @@ class _Search:
         tiled = latents.repeat(m)
         edited = tiled.with_values(tiled.values + moves.reshape(m * n, -1))
         state = SynthesisState(before.state.step, before.state.tensors) if before.state else None
-        after = self.generator.synthesize(
-            edited, list(self.weights), resume=state.repeat(m) if state else None
-        )
+        after = self.generator.synthesize(edited, list(self.weights), resume=state.repeat(m) if state else None)
         rows = []
         for j, (r, _) in enumerate(pairs):
             part = slice(j * n, (j + 1) * n)

@@ -15,7 +15,7 @@ Two choices make it fast without compiled operators and cheap to differentiate i
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -135,9 +135,7 @@ class _Convolution(nn.Module):
     noise_const: Tensor
     fused: Tensor | None
 
-    def __init__(
-        self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None) -> None:
         super().__init__()
         self.up, self.clamp = up, clamp
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
@@ -154,9 +152,7 @@ class _Convolution(nn.Module):
         if self.fused is not None:
             return self.fused
         phases = _PHASES.to(self.weight)
-        return torch.einsum("pak,qbl,oikl->opqiab", phases, phases, self.weight).reshape(
-            -1, *self.weight.shape[1:]
-        )
+        return torch.einsum("pak,qbl,oikl->opqiab", phases, phases, self.weight).reshape(-1, *self.weight.shape[1:])
 
     def forward(self, x: Tensor, s: Float[Tensor, "n i"], noise: Tensor | None) -> Tensor:
         if x.dtype in (
@@ -254,14 +250,14 @@ class StyleGAN2Network(nn.Module):
         self.synthesis = nn.Module()
         for r in settings.resolutions:
             self.synthesis.add_module(f"b{r}", _Block(settings, r))
-        self._layers = {step.name: self.synthesis.get_submodule(step.name) for step in self.steps}
+        self._layers: dict[str, Any] = {step.name: self.synthesis.get_submodule(step.name) for step in self.steps}
 
     def styles(self, ws: Float[Tensor, "n rows w"]) -> list[Tensor]:
         """W+ -> S: every step's style, (n, inputs) each."""
         return [self._layers[step.name].affine(ws[:, step.row]) for step in self.steps]
 
     def start(self, n: int, dtype: torch.dtype, channels_last: bool = False) -> Tensor:
-        x = self.synthesis.get_submodule("b4").const.to(dtype).expand(n, -1, -1, -1)
+        x = self.synthesis.get_parameter("b4.const").to(dtype).expand(n, -1, -1, -1)
         return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
     def step(
@@ -330,14 +326,10 @@ class StyleGAN2:
             "z": LatentSpace("z", (Slice("z", self.settings.z_dim),)),
             "w": LatentSpace("w", (Slice("w", self.settings.w_dim),)),
             "w+": LatentSpace("w+", tuple(Slice(n, self.settings.w_dim) for n in _row_names(network))),
-            "s": LatentSpace(
-                "s", tuple(Slice(s.name, s.inputs, "rgb" if s.is_rgb else "conv") for s in network.steps)
-            ),
+            "s": LatentSpace("s", tuple(Slice(s.name, s.inputs, "rgb" if s.is_rgb else "conv") for s in network.steps)),
         }
         self.layers = tuple(
-            FeatureLayer(s.name, s.resolution, s.outputs, i)
-            for i, s in enumerate(network.steps)
-            if not s.is_rgb
+            FeatureLayer(s.name, s.resolution, s.outputs, i) for i, s in enumerate(network.steps) if not s.is_rgb
         )
 
     @property
@@ -360,9 +352,7 @@ class StyleGAN2:
                 labels = functional.one_hot(drawn, self.settings.c_dim).float()
             if labels.shape != (n, self.settings.c_dim):
                 expected = (n, self.settings.c_dim)
-                raise LatentError(
-                    f"labels of this generator have shape {expected}, got {tuple(labels.shape)}"
-                )
+                raise LatentError(f"labels of this generator have shape {expected}, got {tuple(labels.shape)}")
             labels = labels.to(self.device)
         elif labels is not None:
             raise LatentError("this generator has no classes, but labels were given")
@@ -425,9 +415,7 @@ class StyleGAN2:
             names = ", ".join(layer.name for layer in self.layers)
             raise GeneratorError(f"features of {self.name} are {names}; got {', '.join(missing)}")
         if any(step < first for step in wanted.values()) or (keep is not None and keep < first):
-            raise GeneratorError(
-                f"a synthesis resumed at {steps[first].name} cannot give what lies before it"
-            )
+            raise GeneratorError(f"a synthesis resumed at {steps[first].name} cannot give what lies before it")
         last = len(steps) if images else max([*wanted.values(), (keep or 0) - 1, first - 1]) + 1
         styles = self.spaces["s"].split(self.convert(latents, self.spaces["s"]).values)
         if resume is None:
@@ -442,9 +430,7 @@ class StyleGAN2:
             if i == last:
                 break
             step = steps[i]
-            x, image = self.network.step(
-                i, x.to(self._dtypes[i]), image, styles[i], self._noise(i, len(latents))
-            )
+            x, image = self.network.step(i, x.to(self._dtypes[i]), image, styles[i], self._noise(i, len(latents)))
             if step.name in wanted:
                 found[step.name] = x
         return Synthesis(image if images else None, found, state)
@@ -454,7 +440,7 @@ class StyleGAN2:
         if step.is_rgb or self.noise == "none":
             return None
         if self.noise == "const":
-            return self.network.synthesis.get_submodule(step.name).noise_const
+            return self.network.synthesis.get_buffer(f"{step.name}.noise_const")
         assert self.rng is not None
         shape = (n, 1, step.resolution, step.resolution)
         return torch.randn(shape, generator=self.rng, device=self.rng.device).to(self.device)

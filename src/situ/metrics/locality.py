@@ -5,7 +5,7 @@ ReSeFa's figure 5, and their ratio is the region gain that every direction carri
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,15 +19,13 @@ from situ.core.region import dilate
 class LocalizationScore:
     """LS of equation 2: mean over the feature layers that the edit can change."""
 
-    name: ClassVar[str] = "LS"
-    unit: ClassVar[str] = "share"
-    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
+    name: str = "LS"
+    unit: str = "share"
+    better: Literal["higher", "lower", ""] = "higher"
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         if edited.localization is None:
-            raise SituError(
-                "the localisation score needs the generator's features: use situ.core.measurement.measure"
-            )
+            raise SituError("the localisation score needs the generator's features: use situ.core.measurement.measure")
         return edited.localization.mean(dim=0)
 
 
@@ -36,9 +34,9 @@ class InsideShare:
     """Share of the squared pixel change that falls inside the region, dilated."""
 
     dilation: int = 2  # pixels
-    name: ClassVar[str] = "inside"
-    unit: ClassVar[str] = "share"
-    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
+    name: str = "inside"
+    unit: str = "share"
+    better: Literal["higher", "lower", ""] = "higher"
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         change = squared_change(edited)
@@ -50,9 +48,9 @@ class InsideShare:
 class ChangeInside:
     """Mean squared pixel change inside the region, of pictures in [-1, 1]."""
 
-    name: ClassVar[str] = "mse_inside"
-    unit: ClassVar[str] = "squared intensity"
-    better: ClassVar[Literal["higher", "lower", ""]] = ""
+    name: str = "mse_inside"
+    unit: str = "squared intensity"
+    better: Literal["higher", "lower", ""] = ""
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return mean_under(squared_change(edited), edited.mask)
@@ -62,9 +60,9 @@ class ChangeInside:
 class ChangeOutside:
     """Mean squared pixel change outside the region, of pictures in [-1, 1]."""
 
-    name: ClassVar[str] = "mse_outside"
-    unit: ClassVar[str] = "squared intensity"
-    better: ClassVar[Literal["higher", "lower", ""]] = "lower"
+    name: str = "mse_outside"
+    unit: str = "squared intensity"
+    better: Literal["higher", "lower", ""] = "lower"
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return mean_under(squared_change(edited), 1 - edited.mask)

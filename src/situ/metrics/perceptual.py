@@ -1,8 +1,8 @@
 """Distances between pictures, from the features of a frozen network or, failing that, from the pixels.
 
-`FeatureDistance` has the form of LPIPS (Zhang et al. 2018) without its learned channel weights: features normalised along the channels, squared
-difference, mean over positions, mean over layers. It carries the name of the network whose features it uses; it is not
-LPIPS.
+`FeatureDistance` has the form of LPIPS (Zhang et al. 2018) without its learned channel weights: features normalised
+along the channels, squared difference, mean over positions, mean over layers. It carries the name of the network whose
+features it uses; it is not LPIPS.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ def _unit(r: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 @dataclass(frozen=True)
 class PyramidDistance:
-    """Mean squared difference of the pictures, averaged over three resolutions: for models without a feature network."""
+    """Mean squared difference of the pictures at three resolutions: for models without a feature network."""
 
     name: str = "pixel pyramid"
     unit: str = "squared intensity"

@@ -73,9 +73,7 @@ def test_same_picture_same_answer(network: nn.Module) -> None:
 
 def test_a_picture_is_judged_alone(network: nn.Module) -> None:
     images = pictures(3, 64)
-    torch.testing.assert_close(
-        answer(network, images)[1:2], answer(network, images[1:2]), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(answer(network, images)[1:2], answer(network, images[1:2]), rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_reaches_the_picture(network: nn.Module) -> None:

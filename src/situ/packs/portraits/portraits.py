@@ -26,7 +26,7 @@ from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, PARTS
 
 FOLDER = Path(__file__).parent
 
-# Strength 1 moves a portrait by this much on the average, in the parser's features: plain to see, far from a caricature.
+# Strength 1 moves a portrait by this much on the average, in the parser's features: plain to see, no caricature.
 UNIT_DISTANCE = 0.05
 
 # Where LELSD's directions of a part score best (docs/subspaces.md has the table).

@@ -443,9 +443,7 @@ class _Painter:
         round_ = (xx + yy).sqrt()
         boxy = (xx * xx + yy * yy).sqrt_().sqrt_()
         ripple = 0.022 * v["hair_wave"] * torch.cos(x * 27 + 0.5) * _ramp(-down, -0.05, 0.12)
-        radius = ripple + torch.where(
-            down < 0, torch.lerp(round_, boxy, 0.2), torch.lerp(round_, boxy, 1 - self.short)
-        )
+        radius = ripple + torch.where(down < 0, torch.lerp(round_, boxy, 0.2), torch.lerp(round_, boxy, 1 - self.short))
         self.dome = radius
         self.envelope = (radius - 1) * 0.32
         # The opening that shows the face: hairline above, side curtains left and right.
@@ -459,9 +457,7 @@ class _Painter:
         side = self.face * (
             0.91 + 0.4 * self.short * _ramp(y, 0.39, 0.52) - 0.26 * (1 - self.short) * _ramp(y, 0.66, 0.95)
         )
-        self.opening = _larger(
-            (hairline - y) * 0.9, opening_x.abs() - side * (1 + 0.03 * self.hair_swing), 0.10
-        )
+        self.opening = _larger((hairline - y) * 0.9, opening_x.abs() - side * (1 + 0.03 * self.hair_swing), 0.10)
         self.part_x = part_x
 
     def _hair_light(self) -> Tensor:
@@ -470,9 +466,7 @@ class _Painter:
         across = (self.hair_x - self.part_x * (1 - _ramp(y, 0.1, 0.6))) / (drop + 0.04).sqrt_()
         fade = _ramp(drop, 0.02, 0.16)
         bend = 5.0 * self.hair_swing
-        strands = 0.55 * torch.sin(across * 41 + 1.1 + bend) + 0.45 * torch.sin(
-            across * 67 + 0.4 - 4.0 * y + bend
-        )
+        strands = 0.55 * torch.sin(across * 41 + 1.1 + bend) + 0.45 * torch.sin(across * 67 + 0.4 - 4.0 * y + bend)
         self.strands = strands * fade
         light = self._lambert((self.dome_x * 0.85).clamp(-0.95, 0.95), (self.dome_y * 0.75).clamp(-0.75, 0.2))
         band = _bell(((self.dome - 0.80) * 5.0) ** 2) * (-self.dome_y * 1.8).clamp(0, 1)
@@ -556,9 +550,7 @@ class _Painter:
         lean = x - 0.10 * -y
         radius = ((lean / (0.040 * size)) ** 2 + (y / (0.078 * size)) ** 2).sqrt_()
         alpha = self.cover((radius - 1) * 0.045)
-        light = (
-            self.base_light + self.key * 0.55 * (1 + 0.4 * torch.sign(self.x[:, rows]) * self.light_x) - 0.04
-        )
+        light = self.base_light + self.key * 0.55 * (1 + 0.4 * torch.sign(self.x[:, rows]) * self.light_x) - 0.04
         light = light - 0.22 * _bell(((radius - 0.35) * 1.9) ** 2)
         colour = self.tinted(self.skin, light, 0.13)
         colour[:, 0] += 0.02
@@ -567,9 +559,7 @@ class _Painter:
     def _head(self) -> None:
         v = self.value
         x, y, front = self.x, self.y, self.front
-        lambert = self._lambert(
-            (self.head_x * 0.80).clamp(-0.95, 0.95), (self.head_y * 0.55).clamp(-0.7, 0.7)
-        )
+        lambert = self._lambert((self.head_x * 0.80).clamp(-0.95, 0.95), (self.head_y * 0.55).clamp(-0.7, 0.7))
         light = self.base_light + self.key * lambert
         # Shade of the hair on the forehead and temples, and turning away at the outline.
         light -= 0.15 * (1 + self.opening * 16).clamp_(0, 1) ** 2
@@ -578,9 +568,7 @@ class _Painter:
         blush = v["blush"] * _bell(((fold - 0.155) / 0.125) ** 2 + ((y - 0.605) / 0.11) ** 2)
         light += 0.035 * _bell(((fold - 0.145) / 0.10) ** 2 + ((y - 0.575) / 0.07) ** 2)
         rows = self.rows(0.30, 0.62)
-        light[:, rows] -= 0.085 * _bell(
-            ((fold[:, rows] - 0.115) / 0.14) ** 2 + ((y[:, rows] - 0.445) / 0.075) ** 2
-        )
+        light[:, rows] -= 0.085 * _bell(((fold[:, rows] - 0.115) / 0.14) ** 2 + ((y[:, rows] - 0.445) / 0.075) ** 2)
         rows = self.rows(0.66, 0.98)
         chin = ((front[:, rows] - 0.02 * self.turn) / 0.10) ** 2
         light[:, rows] += 0.05 * _bell(chin + ((y[:, rows] - 0.825) / 0.05) ** 2)
@@ -588,9 +576,7 @@ class _Painter:
         nose = self._nose(light, blush)
         self.skin_light = light
         colour = self.tinted(self.skin, light)
-        rosy = torch.tensor([0.035, -0.085, -0.060], device=x.device)[None, :, None, None] * (
-            0.35 + 0.65 * self.skin
-        )
+        rosy = torch.tensor([0.035, -0.085, -0.060], device=x.device)[None, :, None, None] * (0.35 + 0.65 * self.skin)
         colour += blush[:, None] * rosy
         alpha = self.cover(self.head)
         self.put("skin", self.everywhere, alpha, colour)
@@ -627,9 +613,7 @@ class _Painter:
         light[:, rows] += shade
         blush[:, rows] += 0.35 * v["blush"] * _bell((x / 0.06) ** 2 + (away / 0.05) ** 2)
         edge = _larger(x.abs() - width - 0.008, torch.maximum(away - 0.034, 0.425 - y), 0.03)
-        hole = ((x.abs() - wing * 0.50) / 0.0165) ** 2 + (
-            (away - 0.020 - 0.06 * (x.abs() - wing * 0.5)) / 0.0085
-        ) ** 2
+        hole = ((x.abs() - wing * 0.50) / 0.0165) ** 2 + ((away - 0.020 - 0.06 * (x.abs() - wing * 0.5)) / 0.0085) ** 2
         nostrils = 0.66 * (1.5 - hole).clamp_(0, 1)
         return rows, self.cover(edge, 0.012), nostrils
 
@@ -699,16 +683,12 @@ class _Painter:
         deep = _bell((t / 0.75) ** 2 + ((y - lower_edge) / (0.42 * gap + 0.004)) ** 2)
         self.put(None, rows, hollow, torch.lerp(dark, tongue, deep[:, None]))
         teeth = (0.35 + 0.25 * smile) * gap + 0.006
-        row = self.cover((y - upper_edge) - teeth * (0.55 + 0.45 * arc), 0.004) * (
-            1 - _ramp(t.abs(), 0.72, 0.95)
-        )
+        row = self.cover((y - upper_edge) - teeth * (0.55 + 0.45 * arc), 0.004) * (1 - _ramp(t.abs(), 0.72, 0.95))
         ivory = torch.tensor([0.95, 0.92, 0.87], device=device)[None, :, None, None]
         bright = (0.80 + 0.2 * (self.base_light + self.key - 0.7)) * torch.ones_like(x)
         self.put(None, rows, row * hollow, self.tinted(ivory, bright + 0.12 * arc))
         # The line between closed lips.
-        seam = (
-            self.cover((y - line).abs() - 0.0035 - 0.001 * arc, 0.004) * alpha * (1 - (gap * 60).clamp(max=1))
-        )
+        seam = self.cover((y - line).abs() - 0.0035 - 0.001 * arc, 0.004) * alpha * (1 - (gap * 60).clamp(max=1))
         self.put(None, rows, 0.75 * seam, self.lip * 0.42)
 
     def _eyes(self) -> None:
@@ -728,9 +708,7 @@ class _Painter:
         profile = arc * (1 + 0.12 * t)
         lower = axis + 0.024 * size * (0.55 + 0.45 * (1 - v["eye_closure"])) * (arc - 0.06 * t)
         shut = lower - 0.004
-        upper = torch.lerp(shut, axis - tall * profile, lift.clamp(max=1.0)) - 0.006 * (lift - 0.85).clamp(
-            min=0
-        )
+        upper = torch.lerp(shut, axis - tall * profile, lift.clamp(max=1.0)) - 0.006 * (lift - 0.85).clamp(min=0)
         brink = axis - tall * profile - 0.008
         outside = (t.abs() - 1.0) * half
         lid = torch.maximum(torch.maximum(brink - y, y - lower), outside)
@@ -779,9 +757,7 @@ class _Painter:
         tilt = -0.001 + 0.036 * (v["brow_tilt"] - 0.5)
         bend = t - 0.12
         spine = height - tilt * t + (0.004 + 0.016 * v["brow_arch"]) * (bend * bend - 0.4)
-        thick = (
-            (0.0075 + 0.0105 * v["brow_thickness"]) * (1 - 0.5 * _ramp(t, 0.0, 1.05)) * _ramp(t, -1.25, -0.75)
-        )
+        thick = (0.0075 + 0.0105 * v["brow_thickness"]) * (1 - 0.5 * _ramp(t, 0.0, 1.05)) * _ramp(t, -1.25, -0.75)
         distance = torch.maximum((y - spine).abs() - thick, (t.abs() - 1) * half)
         alpha = self.cover(distance, 0.007) * (0.82 + 0.12 * v["brow_thickness"])
         colour = torch.lerp(self.hair * 0.62, self.skin * 0.36, 0.3)
@@ -803,6 +779,4 @@ class _Painter:
         alpha = alpha * v["glasses"]
         lens = self.cover((box - 1) * 0.088) * v["glasses"]
         self.put(None, rows, 0.05 * lens, torch.full_like(self.skin, 0.85))
-        self.put(
-            "glasses", rows, alpha, torch.tensor([0.13, 0.11, 0.11], device=x.device)[None, :, None, None]
-        )
+        self.put("glasses", rows, alpha, torch.tensor([0.13, 0.11, 0.11], device=x.device)[None, :, None, None])
