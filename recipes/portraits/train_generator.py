@@ -6,7 +6,8 @@ for the generator's loss (to the pictures only) and once for its own, which save
 
     python recipes/portraits/train_generator.py --minutes 150 --out runs/generator
 
-Interrupt and start again at will: the run goes on from its last checkpoint.
+Interrupt and start again at will: the run goes on from its last checkpoint. `generator.safetensors` in the same folder
+is the averaged generator, for `situ ... --model runs/generator/generator.safetensors`.
 """
 
 import argparse
@@ -21,13 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from discriminator import Discriminator
+from situ.checkpoints.native import save_stylegan2
 from situ.core.images import load_image, save_sheet, to_bytes
 from situ.generators.stylegan2 import StyleGAN2Network, StyleGAN2Settings
 from situ.packs.portraits.renderer import render, sample_factors
 
 
 def rendered_pictures(count: int, resolution: int, seed: int) -> Tensor:
-    """(count, 3, r, r) bytes, half of them mirrored by the sampling of poses itself."""
+    """(count, 3, r, r) bytes."""
     rng = torch.Generator().manual_seed(seed)
     chunks = [
         to_bytes(render(sample_factors(min(500, count - i), rng), resolution).images) for i in range(0, count, 500)
@@ -119,6 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
         }
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
+        save_stylegan2(average, out / "generator.safetensors", noise="none")
         with torch.no_grad():
             w = average.mapping(fixed)
             w = average.mapping.w_avg + 0.7 * (w - average.mapping.w_avg)
