@@ -8,6 +8,7 @@ from torch import Tensor
 from situ.core.errors import GeneratorError
 from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
+from situ.generators.stylegan2 import StyleGAN2, StyleGAN2Network, StyleGAN2Settings
 
 TILES = ("top-left", "top-right", "bottom-left", "bottom-right")
 
@@ -80,3 +81,26 @@ class TileSegmenter:
         place = tile[:, None] * 2 + tile[None, :]
         masks = torch.stack([(place == t).float() for t in range(4)])
         return masks.expand(len(images), -1, -1, -1)
+
+
+def tiny_network(seed: int = 0, resolution: int = 16) -> StyleGAN2Network:
+    """An untrained StyleGAN2 with 8 numbers in Z and W, whose biases and mean are not all zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = StyleGAN2Network(StyleGAN2Settings(resolution, 8, 8, 0, 2, 128, 12))
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if name.endswith(("bias", "noise_strength")):
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+            network.mapping.w_avg.normal_(std=0.3)
+    return network
+
+
+def tiny_stylegan2(seed: int = 0, resolution: int = 16) -> StyleGAN2:
+    """The same, frozen: spaces z, w (8), w+ (6 rows of 8 at 16 px), s; features from b4.conv1 to b16.conv1."""
+    return StyleGAN2(tiny_network(seed, resolution))
+
+
+def mean_square(a: Tensor, b: Tensor) -> Tensor:
+    """The simplest distance between pictures."""
+    return (a - b).square().mean(dim=(1, 2, 3))

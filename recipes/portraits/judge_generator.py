@@ -88,7 +88,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_sheet(images, arguments.out / "samples.png", columns=10)
     (arguments.out / "judged.json").write_text(json.dumps(report, indent=2))
-    print(json.dumps({k: v for k, v in report.items() if not k.endswith("of_factors") or k.startswith("mean")}, indent=2))
+    print(
+        json.dumps({k: v for k, v in report.items() if not k.endswith("of_factors") or k.startswith("mean")}, indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ drawn anew. Every person has a lookalike with the same hair, skin and beard but 
 alone do not suffice. The loss is NT-Xent (Chen et al., "A simple framework for contrastive learning", 2020,
 eq. 1) with the lookalikes among the negatives.
 
-    python recipes/portraits/train_embedder.py --minutes 7
+    python recipes/portraits/train_embedder.py --minutes 8
 
 Interrupt and start again at will: the run goes on from its last checkpoint (runs/embedder).
 """
@@ -22,7 +22,7 @@ from situ.packs.portraits.networks import IdentityEmbedder
 from situ.packs.portraits.renderer import FACTORS, sample_factors
 from training import HELD_OUT_SEED, Flaws, Plan, fit, plan_from_arguments, rendered, report, restore, store
 
-PLAN = Plan(name="embedder", minutes=7, batch=128, rate=3e-3)
+PLAN = Plan(name="embedder", minutes=8, batch=128, rate=3e-3)
 FLAWS = Flaws(warp=0.4, colour=0.4, clouds=0.08, blotch=0.4)
 VIEWS = 3  # rendered of every person
 TEMPERATURE = 0.1

@@ -2,7 +2,7 @@
 
 Cross-entropy against the renderer's soft masks, small parts weighing more, and a soft Dice term.
 
-    python recipes/portraits/train_parser.py --minutes 11
+    python recipes/portraits/train_parser.py --minutes 17
 
 Interrupt and start again at will: the run goes on from its last checkpoint (runs/parser).
 """
@@ -28,7 +28,7 @@ from training import (
     training_renders,
 )  # fmt: skip
 
-PLAN = Plan(name="parser", minutes=11, batch=32, rate=3e-3)
+PLAN = Plan(name="parser", minutes=17, batch=32, rate=3e-3)
 
 
 def part_weights(renders: Renders) -> Float[Tensor, "p"]:

@@ -3,7 +3,7 @@
 Squared error of each factor over its variance (so that 1 - loss is R^2), for hues the chord of the circle,
 and the attributes' cross-entropy.
 
-    python recipes/portraits/train_predictor.py --minutes 9
+    python recipes/portraits/train_predictor.py --minutes 10
 
 Interrupt and start again at will: the run goes on from its last checkpoint (runs/predictor).
 """
@@ -34,7 +34,7 @@ from training import (
     training_renders,
 )  # fmt: skip
 
-PLAN = Plan(name="predictor", minutes=9, batch=64, rate=3e-3)
+PLAN = Plan(name="predictor", minutes=10, batch=64, rate=3e-3)
 FLAWS = Flaws(warp=0.15, colour=0.3, clouds=0.08, blotch=0.3)  # mild where it changes the factors themselves
 
 

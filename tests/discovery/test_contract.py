@@ -13,16 +13,19 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a - b).square().mean(dim=(1, 2, 3))
 
 
+SHORT = {"samples": 16 * 45, "batch": 16, "lr": 1e-1, "halve_every": 15, "truncation": 1.0}
+JUDGED = Calibration(distance, 0.01, 16, 1.0)
+
 METHODS = {
-    "lelsd": LELSD(space="w", samples=600, lr=3e-2, truncation=1.0),
-    "lelsd-two": LELSD(space="w", k=2, samples=600, lr=3e-2, truncation=1.0),
-    "lelsd-z": LELSD(space="z", samples=600, lr=3e-2, truncation=1.0),
-    "lelsd-l1": LELSD(space="w", samples=600, lr=3e-2, distance="l1", truncation=1.0),
-    "lelsd-cosine": LELSD(space="w", samples=1600, lr=5e-2, halve_every=150, distance="cosine", truncation=1.0),
-    "lelsd-union": LELSD(space="w", samples=600, lr=3e-2, aggregation="union", truncation=1.0),
-    "lelsd-intersection": LELSD(space="w", samples=600, lr=3e-2, aggregation="intersection", truncation=1.0),
-    "lelsd-as-coded": LELSD.as_coded(space="w", samples=600, lr=3e-2, truncation=1.0),
-    "lelsd-soft": LELSD(space="w", samples=600, lr=3e-2, truncation=1.0),
+    "lelsd": LELSD(space="w", **SHORT),
+    "lelsd-two": LELSD(space="w", k=2, **SHORT),
+    "lelsd-z": LELSD(space="z", **SHORT),
+    "lelsd-l1": LELSD(space="w", distance="l1", **SHORT),
+    "lelsd-cosine": LELSD(space="w", distance="cosine", **SHORT),
+    "lelsd-union": LELSD(space="w", aggregation="union", **SHORT),
+    "lelsd-intersection": LELSD(space="w", aggregation="intersection", **SHORT),
+    "lelsd-as-coded": LELSD.as_coded(space="w", **SHORT),
+    "lelsd-soft": LELSD(space="w", **SHORT),
 }
 
 
@@ -31,7 +34,7 @@ METHODS = {
 def test_method_finds_the_known_directions(name: str, rotate: bool, rng: torch.Generator) -> None:
     generator = TileGenerator(rotate)
     regions = [Part(TileSegmenter(), (tile,), soft=name == "lelsd-soft") for tile in TILES]
-    found = discover(generator, regions, METHODS[name], rng, Calibration(distance, 0.01, 16, 1.0))
+    found = discover(generator, regions, METHODS[name], rng, JUDGED, random=0)
     assert len(found) == len(TILES)
     for tile, directions in enumerate(found):
         for direction in directions:
@@ -44,12 +47,12 @@ def test_method_finds_the_known_directions(name: str, rotate: bool, rng: torch.G
 def test_two_directions_of_one_region_differ(rng: torch.Generator) -> None:
     generator = TileGenerator(True)
     region = Part(TileSegmenter(), (TILES[0],))
-    (pair,) = discover(generator, [region], METHODS["lelsd-two"], rng, Calibration(distance, 0.01, 16, 1.0))
+    (pair,) = discover(generator, [region], METHODS["lelsd-two"], rng, JUDGED, random=0)
     assert abs(float(pair[0].vector @ pair[1].vector)) < 0.3
 
 
 def test_background_mode_avoids_the_region(rng: torch.Generator) -> None:
     generator = TileGenerator(True)
-    method = LELSD(space="w", samples=600, lr=3e-2, mode="background", truncation=1.0)
+    method = LELSD(space="w", mode="background", **SHORT)
     ((direction,),) = method.find(generator, [Part(TileSegmenter(), (TILES[2],))], rng)
     assert (generator.truth(2) @ direction.vector).norm() < 0.1

@@ -56,7 +56,8 @@ def lelsd(
     ] = "average",
     background: Annotated[bool, typer.Option("--background", help="change everything but the region")] = False,
     layer_weight: Annotated[
-        list[str] | None, typer.Option("--layer-weight", help="LAYER=WEIGHT in the score; repeatable")
+        list[str] | None,
+        typer.Option("--layer-weight", help="LAYER=WEIGHT in the score (image: the pixels); repeatable"),
     ] = None,
     truncation: Annotated[float, typer.Option("--truncation", help="of the latents that are searched")] = 0.7,
     as_coded: Annotated[bool, typer.Option("--as-coded", help="the published notebook's settings")] = False,

@@ -27,6 +27,8 @@ from situ.core.localization import Aggregation, FeatureDistance, aggregate, loca
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
 
+IMAGE = "image"
+
 
 @dataclass(frozen=True)
 class LELSD:
@@ -46,7 +48,8 @@ class LELSD:
     aggregation: Aggregation = "average"
     distance: FeatureDistance = "l2"
     mode: Literal["foreground", "background"] = "foreground"  # background: the change outside the region counts
-    layer_weights: Mapping[str, float] = field(default_factory=dict)  # feature layer -> weight in LS, 1 if not named
+    # feature layer -> weight in LS, 1 if not named; "image" is the picture itself, 0 (the paper) if not named
+    layer_weights: Mapping[str, float] = field(default_factory=dict)
     truncation: float = 0.7
     alternate: bool = False  # True: a step updates one u_k only (k times as many steps), as published
     absolute_correlation: bool = False  # True: R = -mean |Corr - I|, as coded
@@ -112,11 +115,14 @@ class _Search:
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
         self.first = generator.first_step(self.subspace)
         layers = features_from(generator, self.first)
-        unknown = set(method.layer_weights) - {layer.name for layer in generator.layers}
+        unknown = set(method.layer_weights) - {layer.name for layer in generator.layers} - {IMAGE}
         if unknown:
             names = ", ".join(layer.name for layer in generator.layers)
-            raise SituError(f"layer weights name feature layers ({names}), got {', '.join(sorted(unknown))}")
-        self.weights = {layer.name: w for layer in layers if (w := method.layer_weights.get(layer.name, 1.0)) != 0}
+            raise SituError(f"layer weights name feature layers ({names}) or image, got {', '.join(sorted(unknown))}")
+        self.names = [layer.name for layer in layers if method.layer_weights.get(layer.name, 1.0) != 0]
+        self.weights = {name: method.layer_weights.get(name, 1.0) for name in self.names}
+        if method.layer_weights.get(IMAGE, 0.0) != 0:
+            self.weights[IMAGE] = method.layer_weights[IMAGE]
         if not self.weights:
             raise SituError(f"no feature layer that {self.subspace} can change has a weight: nothing to optimise")
         self.length = self._length()
@@ -149,9 +155,8 @@ class _Search:
         """One update; returns LS of every direction that was updated (0 for the others)."""
         method, n = self.method, self.method.batch
         latents = self._sample(n)
-        names = list(self.weights)
         with torch.no_grad():
-            before = self.generator.synthesize(latents, names, keep=self.first)
+            before = self.generator.synthesize(latents, self.names, keep=self.first)
             masks = [region.mask(before).detach() for region in self.regions]
         active = [index % method.k] if method.alternate else list(range(method.k))
         pairs = [(r, k) for r in range(len(self.regions)) for k in active]
@@ -195,18 +200,23 @@ class _Search:
         tiled = latents.repeat(m)
         edited = tiled.with_values(tiled.values + moves.reshape(m * n, -1))
         state = SynthesisState(before.state.step, before.state.tensors) if before.state else None
-        after = self.generator.synthesize(edited, list(self.weights), resume=state.repeat(m) if state else None)
+        after = self.generator.synthesize(edited, self.names, resume=state.repeat(m) if state else None)
+        features, edited_features = self._features(before), self._features(after)
         rows = []
         for j, (r, _) in enumerate(pairs):
             part = slice(j * n, (j + 1) * n)
             s_edited = self.regions[r].mask(after)[part]
             s = aggregate(masks[r], s_edited, self.method.aggregation)
             s = 1 - s if self.method.mode == "background" else s
-            edited_features = {name: after.features[name][part] for name in self.weights}
-            scores = localization_scores(before.features, edited_features, s, self.method.distance)  # (l, n)
+            own = {name: r[part] for name, r in edited_features.items()}
+            scores = localization_scores(features, own, s, self.method.distance)  # (l, n)
             weights = scores.new_tensor(list(self.weights.values()))
             rows.append((weights @ scores).mean() / weights.sum())
         return torch.stack(rows)
+
+    def _features(self, synthesis: Synthesis) -> dict[str, Tensor]:
+        """The activations that count, in the order of the weights."""
+        return {name: synthesis.images if name == IMAGE else synthesis.features[name] for name in self.weights}
 
     def _diversity(self, active: Sequence[int]) -> Tensor:
         """R of every region, summed; only the active directions get gradients from it."""
