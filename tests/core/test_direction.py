@@ -238,9 +238,7 @@ def saved_header(tmp_path: Path, **changes: object) -> Path:
         ({"seed": "MISSING"}, "cannot be read"),
     ],
 )
-def test_damaged_headers_are_refused(
-    changes: dict[str, object], message: str, tmp_path: Path, unchecked: None
-) -> None:
+def test_damaged_headers_are_refused(changes: dict[str, object], message: str, tmp_path: Path, unchecked: None) -> None:
     assert load_direction(saved_header(tmp_path)).region == "tile"
     with pytest.raises(DirectionError, match=message):
         load_direction(saved_header(tmp_path, **changes))

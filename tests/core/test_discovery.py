@@ -51,7 +51,10 @@ class ByHand:
     ) -> list[list[Direction]]:
         eye = torch.eye(12)
         return [
-            [Direction(eye[i], W, generator.name, r.name, "by hand", figures={"own": float(i)}) for i in self.coordinates]
+            [
+                Direction(eye[i], W, generator.name, r.name, "by hand", figures={"own": float(i)})
+                for i in self.coordinates
+            ]
             for r in regions
         ]
 

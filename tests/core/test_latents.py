@@ -100,7 +100,9 @@ def test_lift_refuses_another_length() -> None:
         ("s:2", S, (2,), False, 2, "s:2"),
     ],
 )
-def test_subspace_texts(text: str, space: LatentSpace, layers: tuple[int, ...], tied: bool, dim: int, shown: str) -> None:
+def test_subspace_texts(
+    text: str, space: LatentSpace, layers: tuple[int, ...], tied: bool, dim: int, shown: str
+) -> None:
     subspace = parse_subspace(text, SPACES)
     assert (subspace.space, subspace.chosen, subspace.tied, subspace.dim) == (space, layers, tied, dim)
     assert str(subspace) == shown

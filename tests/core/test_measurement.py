@@ -97,7 +97,9 @@ def test_measure_has_a_row_per_strength() -> None:
 def test_only_layers_that_the_edit_can_change_count() -> None:
     made = tiny_stylegan2()
     latents = made.sample(2, made.spaces["z"], torch.Generator().manual_seed(0))
-    subspace = Subspace(made.spaces["w+"], (3, 4))  # b16.conv0 on, of b4.conv1, b8.conv0, b8.conv1, b16.conv0, b16.conv1
+    subspace = Subspace(
+        made.spaces["w+"], (3, 4)
+    )  # b16.conv0 on, of b4.conv1, b8.conv0, b8.conv1, b16.conv0, b16.conv1
     direction = Direction(torch.ones(16), subspace, made.name, "box", "by hand")
     region = Box(8, 8, 8, 8)
     run = edited_images(made, direction, region, latents)

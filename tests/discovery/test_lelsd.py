@@ -130,8 +130,31 @@ def test_a_layer_of_no_weight_is_not_computed() -> None:
     assert made.weights == {"b8.conv1": 1.0, "b16.conv1": 1.0}
 
 
+def test_the_picture_can_count_as_a_layer() -> None:
+    """Alone, the score is the share of the squared change of pixels."""
+    none = {layer.name: 0.0 for layer in GAN.layers}
+    made = search(replace(QUICK, layer_weights={**none, "image": 2.0}, alpha=(1.0, 1.0)), BOXES[:1])
+    u = made.u.detach()[0, 0].clone()
+    rng = torch.Generator()
+    rng.set_state(made.rng.get_state())
+    score = made.step(0)[0, 0]
+    w = GAN.sample(3, GAN.spaces["w+"], rng, 0.7)
+    torch.rand(1, 3, generator=rng)
+    signs = torch.randint(2, (1, 3), generator=rng)[0] * 2 - 1
+    before = GAN.synthesize(w)
+    after = GAN.synthesize(w.with_values(w.values + signs[:, None] * made.subspace.lift(u)))
+    change = (after.images - before.images).square()
+    shares = (change * BOXES[0].mask(before)).sum(dim=(1, 2, 3)) / change.sum(dim=(1, 2, 3))
+    torch.testing.assert_close(score, shares.mean(), rtol=1e-4, atol=1e-5)
+    both = search(replace(QUICK, layer_weights={"image": 1.0}))
+    assert list(both.weights) == ["b8.conv1", "b16.conv0", "b16.conv1", "image"]
+    assert search(replace(QUICK, space="w+:5", layer_weights={"image": 1.0})).weights == {"image": 1.0}
+
+
 def test_unknown_layers_are_refused() -> None:
-    with pytest.raises(SituError, match=r"layer weights name feature layers \(b4\.conv1, .*b16\.conv1\), got b8\.conv9"):
+    with pytest.raises(
+        SituError, match=r"layer weights name feature layers \(b4\.conv1, .*b16\.conv1\) or image, got b8\.conv9"
+    ):
         search(replace(QUICK, layer_weights={"b8.conv9": 1.0}))
     with pytest.raises(SituError, match="nothing to optimise"):
         search(replace(QUICK, space="w+:5"))
@@ -234,11 +257,11 @@ def test_diversity_by_hand() -> None:
         made.u[0, 1, :2] = torch.tensor([1.0, 0.0])
     # centred over 8 numbers: (1, -1, 0...) and (7, -1, -1...) / 8, so Corr = 1 / (sqrt 2 sqrt 7/8)
     corr = 1 / (2 * 7 / 8) ** 0.5
-    assert float(made._diversity([0, 1])) == pytest.approx(-0.5 * (2 * corr**2) ** 0.5)
+    assert made._diversity([0, 1]).item() == pytest.approx(-0.5 * (2 * corr**2) ** 0.5)
     coded = search(replace(QUICK, space="w", k=2, absolute_correlation=True), BOXES[:1])
     with torch.no_grad():
         coded.u.copy_(made.u)
-    assert float(coded._diversity([0, 1])) == pytest.approx(-2 * corr / 4)
+    assert coded._diversity([0, 1]).item() == pytest.approx(-2 * corr / 4)
 
 
 def test_the_background_is_the_rest() -> None:

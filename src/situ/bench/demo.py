@@ -42,7 +42,7 @@ class Demo:
     measured_on: int = 64  # held-out pictures behind every figure
     random: int = 4  # random directions to compare with
     truncation: float = 0.7
-    method: LELSD = field(default_factory=lambda: LELSD(lr=1e-2))
+    method: LELSD = field(default_factory=lambda: LELSD(lr=1e-2, layer_weights={"image": 5.0}))
 
 
 def run_demo(
@@ -54,13 +54,16 @@ def run_demo(
     directions = _discover(pack, demo, rng, bar)
     seconds = time.monotonic() - started
     held_out = pack.generator.sample(demo.measured_on, pack.generator.spaces["z"], rng, demo.truncation)
-    files, rows = [], []
+    rows: list[dict] = []
+    chance: dict[tuple[str, str], dict[str, float]] = {}  # random directions of a subspace, measured on a part
     with bar("measuring") as progress:
         for i, direction in enumerate(directions):
             part = parse_part(direction.region, pack.segmenter)
-            files.append(f"{direction.name}.safetensors")
-            direction.save(out / files[-1])
-            rows.append(_row(pack, direction, part, held_out, demo, rng, files[-1]))
+            direction.save(out / f"{direction.name}.safetensors")
+            key = (str(direction.subspace), direction.region)
+            if key not in chance:
+                chance[key] = random_measured(pack, direction.subspace, part, held_out, demo.random, rng)
+            rows.append(_row(pack, direction, part, held_out, chance[key]))
             progress(i + 1, len(directions), direction.name)
     report: dict[str, object] = {
         "generator": pack.generator.name,
@@ -97,30 +100,20 @@ def _discover(
     return sorted(found, key=lambda direction: order.index(direction.region))
 
 
-def _row(
-    pack: Pack,
-    direction: Direction,
-    part: Part,
-    latents: Latents,
-    demo: Demo,
-    rng: torch.Generator,
-    file: str,
-) -> dict[str, object]:
-    figures = measured(pack, direction, part, latents)
-    chance = random_measured(pack, direction.subspace, part, latents, demo.random, rng)
+def _row(pack: Pack, direction: Direction, part: Part, latents: Latents, chance: dict[str, float]) -> dict[str, object]:
     row: dict[str, object] = {
         "name": direction.name,
         "region": direction.region,
-        "file": file,
+        "file": f"{direction.name}.safetensors",
         "subspace": str(direction.subspace),
         "raw_alpha_per_unit": direction.unit,
-        "figures": figures,
+        "figures": measured(pack, direction, part, latents),
         "random": chance,
     }
     if pack.reader:
         with torch.no_grad():
             edited = edited_images(pack.generator, direction, part, latents)
-        changes = factor_changes(pack.reader.predict, pack.reader.factors, edited)
+        changes = factor_changes(pack.reader.change, pack.reader.factors, edited)
         row["factor_changes"] = dict(sorted(changes.items(), key=lambda item: -abs(item[1])))
     return row
 

@@ -23,8 +23,8 @@ def metrics_of(pack: Pack, region: Region) -> list[Metric]:
         target = tuple(i for i, part in enumerate(pack.reader.parts) if part in parts)
         others = tuple(i for i in range(len(pack.reader.parts)) if i not in target)
         if target:
-            metrics.append(FactorChange("target_factors", pack.reader.predict, target))
-        metrics.append(FactorChange("other_factors", pack.reader.predict, others, better="lower"))
+            metrics.append(FactorChange("target_factors", pack.reader.change, target))
+        metrics.append(FactorChange("other_factors", pack.reader.change, others, better="lower"))
     return metrics
 
 

@@ -313,9 +313,19 @@ def solve_distance(
 
 
 def calibrate(
-    generator: Generator, direction: Direction, latents: Latents, distance: PerceptualDistance, target: float
+    generator: Generator,
+    direction: Direction,
+    latents: Latents,
+    distance: PerceptualDistance,
+    target: float,
+    tolerance: float = 0.01,
 ) -> Direction:
     """The same direction with `unit` such that strength +-1 moves pictures by `target` on the average of the latents.
+
+    Secant steps on the logarithms of strength and distance, kept inside the bracket found so far.
+
+    Args:
+        tolerance: relative error of the distance that is good enough.
 
     Raises:
         DirectionError: the distance is not reached, because the direction hardly changes the picture.
@@ -323,23 +333,23 @@ def calibrate(
     base = generator.convert(latents, direction.subspace.space)
     both = base.repeat(2)
     signs = torch.cat([torch.ones(len(base)), -torch.ones(len(base))])
+    alpha, low, high, reached = abs(direction.unit), 0.0, math.inf, 0.0
+    power = 2.0  # the distance grows about like α^power; squared features start at 2
+    before_last: tuple[float, float] | None = None
     with torch.no_grad():
         before = generator.synthesize(both).images
-
-        def mean_distance(alpha: float) -> float:
-            return float(_distance_at(generator, direction, both, before, signs * alpha, distance).mean())
-
-        low, high = 0.0, abs(direction.unit)
-        for _ in range(20):
-            if mean_distance(high) >= target:
-                break
-            low, high = high, high * 2
-        else:
-            raise DirectionError(
-                f"the direction {direction.name or direction.region} cannot be calibrated: even raw strength "
-                f"{high:.3g} moves the pictures by {mean_distance(high):.3g}, less than the unit distance {target}"
-            )
-        for _ in range(12):
-            middle = (low + high) / 2
-            low, high = (middle, high) if mean_distance(middle) < target else (low, middle)
-    return replace(direction, unit=(low + high) / 2)
+        for _ in range(24):
+            reached = float(_distance_at(generator, direction, both, before, signs * alpha, distance).mean())
+            if abs(reached - target) <= tolerance * target:
+                return replace(direction, unit=alpha)
+            low, high = (alpha, high) if reached < target else (low, alpha)
+            if before_last is not None and reached > 0 and before_last[1] > 0 and before_last[0] != alpha:
+                power = math.log(reached / before_last[1]) / math.log(alpha / before_last[0])
+            before_last = (alpha, reached)
+            guess = alpha * (target / max(reached, 1e-12)) ** (1 / min(max(power, 0.25), 4.0))
+            guess = min(max(guess, alpha / 8), alpha * 8)
+            alpha = guess if low < guess < high else (low + high) / 2 if math.isfinite(high) else 2 * low
+    raise DirectionError(
+        f"the direction {direction.name or direction.region} cannot be calibrated: raw strength {alpha:.3g} moves the "
+        f"pictures by {reached:.3g}, the unit distance is {target}"
+    )

@@ -114,6 +114,10 @@ class Subspace:
         if len(self.chosen) == len(self.space.slices) and not self.tied:
             return self.space.name
         name = self.space.name.removesuffix("+") if self.tied else self.space.name
+        kinds = {s.kind for i, s in enumerate(self.space.slices) if i in self.chosen}
+        kind = next(iter(kinds)) if len(kinds) == 1 else ""
+        if kind and self.chosen == tuple(i for i, s in enumerate(self.space.slices) if s.kind == kind):
+            return f"{name}:{kind}"
         return f"{name}:{_ranges(self.chosen)}"
 
 

@@ -17,20 +17,19 @@ class FactorChange:
     """Mean absolute change of some factors (each on a scale of 0 to 1) as a predictor reads them."""
 
     name: str
-    predict: Callable[[Images], Float[Tensor, "n f"]]
+    change: Callable[[Images, Images], Float[Tensor, "n f"]]  # pictures before and after -> signed changes
     factors: tuple[int, ...]
     better: Literal["higher", "lower", ""] = ""
     unit: str = "of the factor's range"
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
-        change = self.predict(edited.after) - self.predict(edited.before)
-        return change[:, list(self.factors)].abs().mean(dim=1)
+        return self.change(edited.before, edited.after)[:, list(self.factors)].abs().mean(dim=1)
 
 
 def factor_changes(
-    predict: Callable[[Images], Float[Tensor, "n f"]], names: Sequence[str], edited: EditedImages
+    change: Callable[[Images, Images], Float[Tensor, "n f"]], names: Sequence[str], edited: EditedImages
 ) -> dict[str, float]:
     """Mean signed change of every factor over the pictures."""
     with torch.no_grad():
-        change = (predict(edited.after) - predict(edited.before)).mean(dim=0)
-    return dict(zip(names, change.tolist(), strict=True))
+        mean = change(edited.before, edited.after).mean(dim=0)
+    return dict(zip(names, mean.tolist(), strict=True))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,9 +20,16 @@ class FactorReader:
 
     factors: tuple[str, ...]
     parts: tuple[str, ...]  # the part that each factor shows in
+    circular: tuple[str, ...]  # factors that wrap round, 1 next to 0 (hues)
     attributes: tuple[str, ...]
     predict: Callable[[Images], Float[Tensor, "n f"]]
     classify: Callable[[Images], Float[Tensor, "n a"]]  # probabilities
+
+    def change(self, before: Images, after: Images) -> Float[Tensor, "n f"]:
+        """Signed change of every factor, hues the short way round."""
+        change = self.predict(after) - self.predict(before)
+        wraps = torch.tensor([factor in self.circular for factor in self.factors], device=change.device)
+        return torch.where(wraps, (change + 0.5) % 1 - 0.5, change)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from situ.core.images import Images
 from situ.metrics.perceptual import FeatureDistance
 from situ.packs.pack import FactorReader, Pack
 from situ.packs.portraits.networks import (
+    CIRCULAR,
     EmbedderSettings,
     FactorPredictor,
     IdentityEmbedder,
@@ -27,10 +28,10 @@ from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, PARTS
 FOLDER = Path(__file__).parent
 
 # Strength 1 moves a portrait by this much on the average, in the parser's features: plain to see, no caricature.
-UNIT_DISTANCE = 0.05
+UNIT_DISTANCE = 0.04
 
 # Where LELSD's directions of a part score best (docs/subspaces.md has the table).
-BEST_SUBSPACES = {"hair": "w+", "eyes": "w+", "mouth": "w+"}
+BEST_SUBSPACES = {"hair": "s:5-13", "eyes": "s:5-13", "mouth": "s:5-13"}
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -70,6 +71,7 @@ def open_portraits(device: torch.device | str = "cpu") -> Pack:
         reader=FactorReader(
             factors=tuple(factor.name for factor in FACTORS),
             parts=tuple(factor.part for factor in FACTORS),
+            circular=tuple(FACTORS[i].name for i in CIRCULAR),
             attributes=tuple(attribute.name for attribute in ATTRIBUTES),
             predict=lambda images: predictor(images)[0],
             classify=lambda images: predictor(images)[1].sigmoid(),
