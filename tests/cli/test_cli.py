@@ -20,6 +20,7 @@ from situ.cli.main import app, run
 from situ.core.direction import Direction, load_direction
 from situ.core.images import load_image
 from situ.core.latents import Latents, load_latents, parse_subspace, save_latents
+from situ.metrics.perceptual import PyramidDistance
 from toys import tiny_network, tiny_stylegan2
 
 BOX = "8,8,8,8"
@@ -221,6 +222,13 @@ def test_edit_takes_latents_and_compares(situ: Situ, model: tuple[str, str], fil
     assert said.code == 0
     assert said.err.startswith("wrote c.png: moved by ")
     assert load_image("c.png").shape[-1] > 3 * 128
+    content = situ("edit", *model, "--apply", good, "--latents", codes, "-o", "e.png", "--json").json()
+    assert isinstance(content, dict)
+    assert content["pictures"] == ["codes 0", "codes 1"]
+    latents = load_latents(codes)
+    moved = GAN.synthesize(load_direction(good).apply(GAN, latents, 1.0)).images
+    expected = PyramidDistance().between(GAN.synthesize(latents).images, moved)
+    assert content["distance"] == pytest.approx(expected.tolist(), rel=1e-3)
 
 
 @draws_a_sheet
@@ -259,7 +267,7 @@ def test_sweep(situ: Situ, model: tuple[str, str], files: Path, tmp_path: Path) 
     raw = situ(*words, "--alphas", "-1,3").json()
     assert isinstance(raw, dict)
     assert raw["alphas"] == [-1, 3]
-    equal = situ(*words, "--distances", "-0.001,0,0.001,1000").json()
+    equal = situ(*words, "--distances", "-0.001,0,0.001,1e12").json()
     assert isinstance(equal, dict)
     assert equal["reached"] == [[True, True, True, False]] * 2
     assert [[a > 0 for a in row[:3]] for row in equal["alpha"]] == [[False, False, True]] * 2
@@ -306,6 +314,7 @@ BAD = {
     ),
     "unwritable place of a picture": ("sample -n 1 -o @file/s.png", "cannot write to the folder .*choose another"),
     "picture of no format": ("sample -n 1 -o s.txt", r"written as \.png, \.jpg or \.webp, got s\.txt"),
+    "animation": ("edit --apply @good.safetensors -o e.gif", r"written as \.png, \.jpg or \.webp, got e\.gif"),
     "NaN latents": (
         "edit --apply @good.safetensors --latents @nan.safetensors -o e.png",
         r"must be finite numbers; rows \[0, 1\] hold NaN or infinity: make them again",
@@ -362,7 +371,10 @@ BAD = {
         "edit --apply @good.safetensors:1@4-9 -o e.png",
         r"layers of w\+ run from 0 to 5 without repeats, got \[4, 5, 6, 7, 8, 9\]",
     ),
-    "layers of nothing": ("edit --apply @good.safetensors:1@0-1 -o e.png", r"moves w\+:2-5, nothing on layers \[0, 1\]"),
+    "layers of nothing": (
+        "edit --apply @good.safetensors:1@0-1 -o e.png",
+        r"moves w\+:2-5, nothing on layers \[0, 1\]",
+    ),
     "layers of words": ("sweep @good.safetensors:1@top -o e.png", 'written like "4-7" or "0,2,5", got "top"'),
     "layer weight": (
         "discover lelsd --box 8,8,8,8 --layer-weight b8.conv1=x -o found",
@@ -509,14 +521,16 @@ def command(*path: str) -> Verb:
 def options_in(help_text: str) -> set[str]:
     """The option names that a help page lists at the start of its lines."""
     lines = re.sub(r"[│|]", " ", help_text).splitlines()
-    return {name for line in lines if re.match(r"\s*\*?\s*-", line) for name in re.findall(r"(?<!\S)--?[a-z][a-z-]*", line)}
+    return {
+        name for line in lines if re.match(r"\s*\*?\s*-", line) for name in re.findall(r"(?<!\S)--?[a-z][a-z-]*", line)
+    }
 
 
 def test_help_lists_the_verbs(situ: Situ) -> None:
     said = situ("--help")
     assert said.code == 0
-    verbs = ["demo", "models", "inspect", "sample", "discover", "edit", "palette", "sweep", "measure"]
-    assert list(command().found.commands) == verbs  # pyright: ignore[reportAttributeAccessIssue]
+    verbs = {"demo", "models", "inspect", "sample", "discover", "edit", "palette", "sweep", "measure"}
+    assert set(command().found.commands) == verbs  # pyright: ignore[reportAttributeAccessIssue]
     for verb in verbs:
         assert re.search(rf"^[\s│|]*{verb}\s+[A-Z]", said.out, re.MULTILINE), f"{verb} has a line of help"
 

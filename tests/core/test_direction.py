@@ -253,13 +253,13 @@ def test_impossible_layers_of_a_file_are_refused(tmp_path: Path) -> None:
 @pytest.mark.xfail(strict=True, raises=AttributeError, reason="a header that is JSON but no object")
 def test_headers_that_are_no_objects_are_refused(tmp_path: Path) -> None:
     save_file({"vector": torch.zeros(12)}, tmp_path / "a.safetensors", {"situ": "[]"})
-    with pytest.raises(DirectionError, match="cannot be read|something else"):
+    with pytest.raises(DirectionError, match=r"cannot be read|something else"):
         load_direction(tmp_path / "a.safetensors")
 
 
 def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     place = tmp_path / "a.safetensors"
-    with pytest.raises(DirectionError, match="no direction file at .*expected a direction file"):
+    with pytest.raises(DirectionError, match=r"no direction file at .*expected a direction file"):
         load_direction(place)
     with pytest.raises(DirectionError, match="no direction file at"):
         load_direction(tmp_path)
@@ -267,7 +267,7 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     whole = place.read_bytes()
     for damaged in (b"", b"hello", whole[:-5], whole[:60], b"\xff" * len(whole)):
         place.write_bytes(damaged)
-        with pytest.raises(DirectionError, match="cannot be read.*expected a direction file"):
+        with pytest.raises(DirectionError, match=r"cannot be read.*expected a direction file"):
             load_direction(place)
     save_file({"vector": torch.zeros(12)}, place)
     with pytest.raises(DirectionError, match=r"holds something else \(no format\)"):
@@ -277,11 +277,11 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [1, 3])
 def test_calibrated_strength_moves_by_the_wanted_distance(n: int) -> None:
     direction = calibrate(TOY, along(2), zeros(n), mean_square, 0.03)
-    assert direction.unit == pytest.approx(alpha_of(0.03), rel=2e-3)
+    assert direction.unit == pytest.approx(alpha_of(0.03), rel=0.01)
     before = TOY.synthesize(zeros(n)).images
     for strength in (1.0, -1.0):
         after = TOY.synthesize(direction.apply(TOY, zeros(n), strength)).images
-        torch.testing.assert_close(mean_square(before, after), torch.full([n], 0.03), rtol=5e-3, atol=0)
+        torch.testing.assert_close(mean_square(before, after), torch.full([n], 0.03), rtol=0.0101, atol=0)
 
 
 def test_calibration_averages_codes_and_both_signs(rng: torch.Generator) -> None:
@@ -294,15 +294,15 @@ def test_calibration_averages_codes_and_both_signs(rng: torch.Generator) -> None
 
 
 def test_a_direction_that_does_nothing_cannot_be_calibrated() -> None:
-    with pytest.raises(DirectionError, match=r"tile cannot be calibrated.*less than the unit distance 0\.1"):
+    with pytest.raises(DirectionError, match=r"tile cannot be calibrated.* by 0\.083\d*, the unit distance is 0\.1"):
         calibrate(TOY, along(0), zeros(), mean_square, 0.1)  # 1 / 12 is the most there is
 
 
-@pytest.mark.xfail(strict=True, reason="12 halvings of a raw strength of 1 resolve steps of 2e-4 only")
-def test_calibration_of_a_steep_direction() -> None:
-    steep = replace(along(0), vector=1e4 * torch.eye(12)[0])
-    direction = calibrate(TOY, steep, zeros(), mean_square, 0.03)
-    assert direction.unit == pytest.approx(alpha_of(0.03) / 1e4, rel=0.02)
+@pytest.mark.parametrize("length", [1e-4, 1e4])
+def test_calibration_does_not_care_how_long_the_vector_is(length: float) -> None:
+    made = replace(along(0), vector=length * torch.eye(12)[0])
+    direction = calibrate(TOY, made, zeros(), mean_square, 0.03, tolerance=1e-3)
+    assert direction.unit == pytest.approx(alpha_of(0.03) / length, rel=1e-3)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -15,6 +15,7 @@ from situ.core.discovery import (
     judge,
     random_baseline,
     random_directions,
+    score,
     spread,
 )
 from situ.core.errors import DirectionError, LatentError
@@ -87,6 +88,15 @@ def test_directions_come_best_gain_first_with_all_figures() -> None:
         assert 0.02 < direction.figures["random_LS"] < 0.9
         assert direction.unit != 1
     assert len({d.figures["random_LS"] for d in found}) == 1, "one set of random directions per subspace"
+
+
+def test_scores_average_both_signs() -> None:
+    """Tile 0 is nearly white: upwards only tile 1 changes, downwards both do."""
+    both = Direction(torch.eye(12)[0] + torch.eye(12)[3], W, TOY.name, "tile", "by hand", unit=4.0)
+    made = score(TOY, both, regions(0)[0], Latents(4 * torch.eye(12)[:1], TOY.spaces["w"]))
+    # tanh: tile 0 goes from 0.964028 to 0.999329 or 0, tile 1 from 0 to +-0.964028; three quarters lie outside
+    inside, outside = 0.035301**2 + 0.964028**2, 2 * 0.964028**2 / 3
+    assert made.score == pytest.approx(inside / outside, rel=1e-4)
 
 
 def test_random_figures_are_those_of_each_region() -> None:

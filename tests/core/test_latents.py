@@ -95,9 +95,10 @@ def test_lift_refuses_another_length() -> None:
         ("w:1-3", WIDE, (1, 2, 3), True, 3, "w:1-3"),
         ("w:0-4", WIDE, (0, 1, 2, 3, 4), True, 3, "w:0-4"),
         ("w+:4,0-1", WIDE, (0, 1, 4), False, 9, "w+:0-1,4"),
-        ("s:conv", S, (0, 2), False, 6, "s:0,2"),
-        ("s:rgb", S, (1,), False, 4, "s:1"),
+        ("s:conv", S, (0, 2), False, 6, "s:conv"),
+        ("s:rgb", S, (1,), False, 4, "s:rgb"),
         ("s:2", S, (2,), False, 2, "s:2"),
+        ("s:0-1", S, (0, 1), False, 8, "s:0-1"),
     ],
 )
 def test_subspace_texts(
@@ -126,6 +127,13 @@ def test_subspace_texts(
 def test_bad_subspace_texts(text: str, message: str) -> None:
     with pytest.raises(LatentError, match=message):
         parse_subspace(text, SPACES)
+
+
+@pytest.mark.xfail(strict=True, reason="the range is listed, and made, before its end is checked")
+def test_a_range_far_too_long_is_refused_briefly() -> None:
+    with pytest.raises(LatentError) as refusal:
+        parse_layers("0-99999", WIDE)
+    assert len(str(refusal.value)) < 300
 
 
 def test_layer_texts_may_have_blanks() -> None:
@@ -171,12 +179,12 @@ def test_files_keep_everything(labels: torch.Tensor | None, tmp_path: Path) -> N
 
 def test_files_that_are_no_latents_are_refused(tmp_path: Path) -> None:
     place = tmp_path / "codes.safetensors"
-    with pytest.raises(LatentError, match="no latents file at .*expected a latents file"):
+    with pytest.raises(LatentError, match=r"no latents file at .*expected a latents file"):
         load_latents(place)
     with pytest.raises(LatentError, match="no latents file"):
         load_latents(tmp_path)
     place.write_bytes(b"not safetensors at all")
-    with pytest.raises(LatentError, match="cannot be read.*expected a latents file"):
+    with pytest.raises(LatentError, match=r"cannot be read.*expected a latents file"):
         load_latents(place)
     save_file({"values": torch.zeros(1, 3)}, place)
     with pytest.raises(LatentError, match=r"holds something else \(no format\)"):

@@ -7,9 +7,9 @@ from situ.core.measurement import EditedImages, Metric
 from situ.metrics.attributes import FactorChange, factor_changes
 
 
-def predict(images: torch.Tensor) -> torch.Tensor:
+def change(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """The factors of a picture are its mean red, green and blue."""
-    return images.mean(dim=(2, 3))
+    return (after - before).mean(dim=(2, 3))
 
 
 def run() -> EditedImages:
@@ -22,11 +22,11 @@ def run() -> EditedImages:
     ("factors", "expected"), [((0,), [0.3, 0.1]), ((0, 1), [0.2, 0.05]), ((0, 1, 2), [0.4 / 3, 0.5 / 3])]
 )
 def test_mean_absolute_change_of_the_factors(factors: tuple[int, ...], expected: list[float]) -> None:
-    metric = FactorChange("target", predict, factors)
+    metric = FactorChange("target", change, factors)
     assert metric(run()).tolist() == pytest.approx(expected, abs=1e-6)
     assert isinstance(metric, Metric)
 
 
 def test_mean_signed_changes_by_name() -> None:
-    changes = factor_changes(predict, ["red", "green", "blue"], run())
-    assert changes == pytest.approx({"red": 0.1, "green": -0.05, "blue": 0.2}, abs=1e-6)
+    found = factor_changes(change, ["red", "green", "blue"], run())
+    assert found == pytest.approx({"red": 0.1, "green": -0.05, "blue": 0.2}, abs=1e-6)

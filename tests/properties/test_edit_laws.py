@@ -57,7 +57,8 @@ def test_a_difference_with_itself_does_nothing_at_all(drawn: list, seed: int) ->
 def test_negation_undoes(drawn: list, seed: int) -> None:
     a, w = edit_of(drawn), codes(seed)
     same((-a).apply(GENERATOR, a.apply(GENERATOR, w)), w)
-    assert (-(-a)).terms == a.terms
+    opposite = -a
+    assert (-opposite).terms == a.terms
 
 
 @light
