@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,7 @@ def save_stylegan2(
     network: StyleGAN2Network,
     path: Path | str,
     dtype: torch.dtype = torch.float32,
-    noise: Noise = "const",
+    noise: Literal["const", "none"] = "const",
     licence: str = "",
 ) -> None:
     """Write a generator, whole or not at all.
@@ -53,5 +54,14 @@ def load_stylegan2(path: Path | str, device: torch.device | str = "cpu", noise: 
         return StyleGAN2(network.to(device), noise or header["noise"])
     except ModelError:
         raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, SituError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SituError,
+    ) as error:
         raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None

@@ -1,6 +1,8 @@
 """`situ discover METHOD`: find directions of regions and write one file for each."""
 
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -88,13 +90,14 @@ def lelsd(
     rng, calibration = new_rng(seed), pack.calibration(truncation=truncation)
     with progress_bar(f"LELSD in {chosen}") as progress:
         found = discover(pack.generator, regions, method, rng, calibration, progress)
-    rows, files = [], []
+    rows: list[list[object]] = []
+    files: list[dict[str, object]] = []
     for direction in (direction for directions in found for direction in directions):
-        file = out / f"{file_name(direction)}.safetensors"
+        file = out / f"{file_name(direction, [Path(str(row['file'])).stem for row in files])}.safetensors"
         direction.save(file)
         files.append({"file": str(file), **describe(direction)})
-        figures = direction.figures
-        cells = [figures["LS"], figures["random_LS"], direction.score, figures["random_gain"], str(file)]
+        f = {"LS": math.nan, "random_LS": math.nan, "random_gain": math.nan, **direction.figures}
+        cells = [f["LS"], f["random_LS"], direction.score, f["random_gain"], str(file)]
         rows.append([direction.name, str(direction.subspace), *cells])
     if as_json:
         emit_json({"generator": pack.generator.name, "method": str(method), "directions": files})
@@ -107,9 +110,11 @@ def lelsd(
     say(f"try: situ sweep {files[0]['file']} --seed 3 -o sweep.png")
 
 
-def file_name(direction: Direction) -> str:
-    """A direction's name, safe as a file name."""
-    return re.sub(r"[^A-Za-z0-9_+-]+", "_", direction.name).strip("_")
+def file_name(direction: Direction, taken: Sequence[str]) -> str:
+    """A direction's name, safe as a file name and unlike those already taken."""
+    name = re.sub(r"[^A-Za-z0-9_+-]+", "_", direction.name).strip("_") or "direction"
+    names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 2)))
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def _common(best: object, names: list[str]) -> str:

@@ -18,6 +18,7 @@ from situ.cli.options import (
     latents_of,
     open_on,
     parse_application,
+    require_folder,
     require_picture_path,
 )
 from situ.cli.output import emit_json, say
@@ -51,6 +52,8 @@ def edit(
 ) -> None:
     """Apply one direction or a stack of them to a picture (or to several: they become one sheet)."""
     require_picture_path(out)
+    if save_stack:
+        require_folder(save_stack.parent)
     pack = open_on(model, device)
     texts = [*(_read_stack(stack) if stack else []), *(apply or [])]
     if not texts:

@@ -1,5 +1,6 @@
 """`situ measure`: what a direction changes, inside its region and outside, beside random directions."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ def measure_direction(
     directions: Annotated[list[str], typer.Argument(help="direction files (FILE, or FILE:STRENGTH)")],
     part: Annotated[list[str] | None, typer.Option("--part", help="the region, if not the direction's own")] = None,
     box: Annotated[list[str] | None, typer.Option("--box", help="the region as ROW,COLUMN,HEIGHT,WIDTH")] = None,
+    mask: Annotated[list[Path] | None, typer.Option("--mask", help="the region as a picture, white inside")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="how many pictures")] = 64,
     random: Annotated[int, typer.Option("--random", min=0, help="random directions to compare with")] = 4,
     seed: Seed = 1000,
@@ -41,7 +43,7 @@ def measure_direction(
     for text in directions:
         direction, strength = parse_application(text, pack.generator)
         require_generator(direction, pack.generator, force)
-        region = regions_of(pack, part, box, None)[0] if part or box else region_of(direction, pack)
+        region = regions_of(pack, part, box, mask)[0] if part or box or mask else region_of(direction, pack)
         rng = new_rng(seed)
         latents = pack.generator.sample(n, direction.subspace.space, rng, truncation)
         rows.append((direction.name or text, measured(pack, direction, region, latents, strength, force)))

@@ -10,6 +10,7 @@ import typer
 from situ.core.direction import Direction, load_direction
 from situ.core.errors import DirectionError, FileError, LatentError, ModelError, RegionError, SituError
 from situ.core.generator import Generator
+from situ.core.images import WRITTEN
 from situ.core.latents import Latents, load_latents, parse_layers
 from situ.core.region import Box, Part, Region, load_brush, parse_part
 from situ.packs.library import PACKS, open_model
@@ -50,7 +51,7 @@ def latents_of(
     if file and seeds:
         raise LatentError("give --latents or --seed, not both")
     if file:
-        latents = load_latents(file)
+        latents = load_latents(file, generator.name)
         latents = generator.convert(latents.with_values(latents.values.to(generator.device)), latents.space)
         return latents, [f"{file.stem} {i}" for i in range(len(latents))]
     if not math.isfinite(truncation) or not -2 <= truncation <= 2:
@@ -144,7 +145,7 @@ def require_folder(path: Path) -> Path:
 
 def require_picture_path(path: Path) -> Path:
     """Check before any work is done that a picture can be written there."""
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+    if path.suffix.lower() not in WRITTEN:
         raise FileError(f"pictures are written as .png, .jpg or .webp, got {path}")
     require_folder(path.parent)
     return path

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -36,17 +37,17 @@ def emit_json(value: object) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; numbers with three figures."""
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=escape(title), title_justify="left")
     for i, column in enumerate(columns):
         drawn.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row])
+        drawn.add_row(*[f"{cell:.3g}" if isinstance(cell, float) else escape(str(cell)) for cell in row])
     console.print(drawn)
 
 
 def say(text: str) -> None:
     """Tell a person something, apart from the results."""
-    messages.print(text, highlight=False, soft_wrap=True)
+    messages.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Bar(*columns, console=messages, transient=True) as bar:
+    with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task(title, note="")
 
         def advance(done: int, total: int, message: str = "") -> None:

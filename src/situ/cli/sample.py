@@ -38,6 +38,8 @@ def sample(
     """Draw pictures, one per seed from --seed upwards, as a sheet or into a folder."""
     as_sheet = bool(out.suffix)
     require_picture_path(out) if as_sheet else require_folder(out)
+    if latents_file:
+        require_folder(latents_file.parent)
     pack = open_on(model, device)
     seeds = list(range(seed, seed + n))
     latents, captions = latents_of(pack.generator, seeds, None, truncation, seeds)

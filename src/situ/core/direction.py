@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from situ.core.errors import DirectionError
+from situ.core.errors import DirectionError, LatentError
 from situ.core.files import write_whole
 from situ.core.generator import Generator
 from situ.core.images import Images
@@ -65,7 +65,7 @@ class Direction:
         return Edit(((self, 1.0),)).apply(generator, latents, strength)
 
     def on_layers(self, layers: tuple[int, ...], spaces: Mapping[str, LatentSpace]) -> "Direction":
-        """The same direction on fewer layers; one of W becomes one of W+, tied on those rows.
+        """The same direction on fewer layers, unmeasured; one of W becomes one of W+, tied on those rows.
 
         Raises:
             DirectionError: it has nothing on the layers asked for, or its space has no layers.
@@ -75,7 +75,7 @@ class Direction:
             wide = spaces.get(f"{subspace.space.name}+")
             if wide is None:
                 raise DirectionError(f"a direction of {subspace.space.name} feeds all layers at once: no layer range")
-            return replace(self, subspace=Subspace(wide, layers, tied=True))
+            return replace(self, subspace=Subspace(wide, layers, tied=True), score=math.nan, figures={})
         common = tuple(i for i in subspace.chosen if i in layers)
         if not common:
             raise DirectionError(
@@ -84,7 +84,7 @@ class Direction:
         narrow = subspace.on_layers(common)
         if not subspace.tied:
             vector = narrow.restrict(subspace.lift(vector))
-        return replace(self, subspace=narrow, vector=vector)
+        return replace(self, subspace=narrow, vector=vector, score=math.nan, figures={})
 
     def save(self, path: Path | str) -> None:
         """Write it as safetensors, whole or not at all. Raises FileError where the place cannot be written."""
@@ -144,7 +144,9 @@ def load_direction(path: Path | str) -> Direction:
                 )
             },
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except DirectionError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, LatentError) as error:
         raise DirectionError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
 
 
@@ -202,6 +204,8 @@ class Edit:
         order = list(generator.spaces)
         for direction, _ in terms:
             require_generator(direction, generator, force)
+        if not torch.as_tensor(strength).isfinite().all():
+            raise DirectionError(f"the strength of an edit must be a finite number, got {strength}")
         factor = strength if isinstance(strength, (int, float)) else strength[:, None].to(latents.values)
         for direction, amount in sorted(terms, key=lambda term: order.index(term[0].subspace.space.name)):
             latents = generator.convert(latents, direction.subspace.space)
@@ -281,8 +285,8 @@ def solve_distance(
         tolerance: relative error of the distance at which a latent is done.
         steps: most evaluations; a distance not reached after 12 doublings is reported as not reached.
     """
-    if not target > 0 or not math.isfinite(target):
-        raise DirectionError(f"a perceptual distance to reach is a positive number, got {target}")
+    _require_positive(target)
+    require_generator(direction, generator)
     base = generator.convert(latents, direction.subspace.space)
     n, unit = len(base), abs(direction.unit)
     low, high = torch.zeros(n), torch.full([n], unit)
@@ -312,6 +316,11 @@ def solve_distance(
     return DistanceSolution(sign * best, reached_distance, tuple(bool(r) for r in reached))
 
 
+def _require_positive(target: float) -> None:
+    if not target > 0 or not math.isfinite(target):
+        raise DirectionError(f"a perceptual distance to reach is a positive number, got {target}")
+
+
 def calibrate(
     generator: Generator,
     direction: Direction,
@@ -330,6 +339,7 @@ def calibrate(
     Raises:
         DirectionError: the distance is not reached, because the direction hardly changes the picture.
     """
+    _require_positive(target)
     base = generator.convert(latents, direction.subspace.space)
     both = base.repeat(2)
     signs = torch.cat([torch.ones(len(base)), -torch.ones(len(base))])

@@ -75,14 +75,20 @@ def discover(
     for i, (region, directions) in enumerate(zip(regions, found, strict=True)):
         rows = []
         for direction in directions:
-            direction = judge(generator, direction, region, held_out, calibration)
+            try:
+                direction = judge(generator, direction, region, held_out, calibration)
+            except DirectionError:  # it hardly changes the picture: kept, unmeasured, behind the others
+                rows.append(direction)
+                continue
             key = str(direction.subspace)
             if random and key not in baselines:
                 baselines[key] = random_baseline(
                     generator, direction.subspace, regions, held_out, calibration, random, rng
                 )
             rows.append(replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})}))
-        judged.append(sorted(rows, key=lambda direction: -direction.score))
+        judged.append(
+            sorted(rows, key=lambda direction: -direction.score if math.isfinite(direction.score) else math.inf)
+        )
     return judged
 
 

@@ -17,6 +17,9 @@ Images = Float[Tensor, "n 3 h w"]  # RGB in [-1, 1]
 Masks = Float[Tensor, "n 1 h w"]  # 1 inside the region, 0 outside
 
 
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp")  # suffixes of pictures that can be written
+
+
 def to_bytes(images: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w"]:
     """[-1, 1] float -> 8-bit, rounded to nearest, clipped."""
     return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -35,6 +38,8 @@ def to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:
 def from_pil(image: Image.Image) -> Float[Tensor, "1 3 h w"]:
     """A Pillow image of any mode (transparency over white, EXIF orientation applied) -> one picture in [-1, 1]."""
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -79,7 +84,7 @@ def save_image(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
         ImageError: the suffix is of no picture format.
         FileError: the place cannot be written.
     """
-    if Path(path).suffix.lower() not in Image.registered_extensions():
+    if Path(path).suffix.lower() not in WRITTEN:
         raise ImageError(f"pictures are written as .png, .jpg or .webp, got {path}")
     write_whole(path, to_pil(image).save)
 

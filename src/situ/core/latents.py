@@ -149,7 +149,10 @@ def parse_layers(text: str, space: LatentSpace) -> tuple[int, ...]:
             words = f" or one of {', '.join(kinds)}" if kinds else ""
             raise LatentError(f'layers are written like "4-7" or "0,2,5"{words}, got "{text}"')
         first = int(match[1])
-        layers += range(first, int(match[2] or first) + 1)
+        last = int(match[2] or first)
+        if last >= len(space.slices):
+            raise LatentError(f'layers of {space.name} run from 0 to {len(space.slices) - 1}, got "{text}"')
+        layers += range(first, last + 1)
     return Subspace(space, tuple(layers)).chosen
 
 
@@ -230,8 +233,15 @@ def save_latents(latents: Latents, path: Path | str, generator: str) -> None:
     write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
 
 
-def load_latents(path: Path | str) -> Latents:
-    """Read codes. Raises LatentError for a missing, foreign or damaged file, or codes that are not finite."""
+def load_latents(path: Path | str, generator: str | None = None) -> Latents:
+    """Read codes.
+
+    Args:
+        generator: name of the generator that they are for; None takes any.
+
+    Raises:
+        LatentError: missing, foreign or damaged file, another generator's codes, or codes that are not finite.
+    """
     expected = f"expected a latents file ({LATENTS_FORMAT}, .safetensors) as `situ sample --latents` writes it"
     if not Path(path).is_file():
         raise LatentError(f"no latents file at {path}: {expected}")
@@ -240,9 +250,13 @@ def load_latents(path: Path | str) -> Latents:
             header = json.loads((file.metadata() or {}).get("situ", "{}"))
             if header.get("format") != LATENTS_FORMAT:
                 raise LatentError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
+            if generator is not None and header["generator"] != generator:
+                raise LatentError(f"{path} holds codes of {header['generator']}, this model is {generator}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
         latents = Latents(tensors["values"], space, tensors.get("labels"), header["truncation"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except LatentError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LatentError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
     return latents.require_finite()

@@ -31,15 +31,15 @@ def aggregate(s: Masks, s_edited: Masks, how: Aggregation = "average") -> Masks:
 
 
 def feature_change(
-    r: Float[Tensor, "n c h w"], r_edited: Float[Tensor, "n c h w"], distance: FeatureDistance = "l2"
-) -> Float[Tensor, "n 1 h w"]:
-    """D_l: how much a feature map changed at each position."""
+    r: Float[Tensor, "*n c h w"], r_edited: Float[Tensor, "*m c h w"], distance: FeatureDistance = "l2"
+) -> Float[Tensor, "*m h w"]:
+    """D_l: how much a feature map changed at each position; leading dimensions broadcast."""
     if distance == "l2":
-        return (r - r_edited).square().sum(dim=1, keepdim=True)
+        return (r - r_edited).square().sum(dim=-3)
     if distance == "l1":
-        return (r - r_edited).abs().sum(dim=1, keepdim=True)
+        return (r - r_edited).abs().sum(dim=-3)
     if distance == "cosine":
-        return (1 - functional.cosine_similarity(r, r_edited, dim=1)).unsqueeze(1)
+        return 1 - functional.cosine_similarity(r, r_edited, dim=-3)
     raise SituError(f'features are compared by "l2", "l1" or "cosine", got "{distance}"')
 
 
@@ -48,16 +48,23 @@ def localization_scores(
     edited: Mapping[str, Tensor],
     mask: Masks,
     distance: FeatureDistance = "l2",
-) -> Float[Tensor, "l n"]:
-    """LS_l of equation 2, one row per layer and one column per sample, each in [0, 1].
+) -> Float[Tensor, "l m"]:
+    """LS_l of equation 2, one row per layer and one column per edited sample, each in [0, 1].
 
     Args:
-        features, edited: activations of x and x' under the same names, (n, c, h, w) each.
-        mask: s~ at any size; it is area-averaged straight to every layer's size.
+        features: activations of x, (n, c, h, w) each.
+        edited: activations of x' under the same names; (m, c, h, w) with m a multiple of n where several edits share x
+            (rows a b a b).
+        mask: s~ of the edited samples, at any size; it is area-averaged straight to every layer's size.
     """
     rows = []
+    pooled: dict[tuple[int, int], Tensor] = {}
     for name, r in features.items():
-        change = feature_change(r.float(), edited[name].float(), distance)
-        inside = (resize(mask, (change.shape[-2], change.shape[-1])) * change).sum(dim=(1, 2, 3))
-        rows.append(inside / change.sum(dim=(1, 2, 3)).clamp(min=1e-12))
+        edits = edited[name].float().unflatten(0, (-1, len(r)))
+        change = feature_change(r.float(), edits, distance).flatten(0, 1)  # (m, h, w)
+        size = (change.shape[-2], change.shape[-1])
+        if size not in pooled:
+            pooled[size] = resize(mask, size)[:, 0]
+        inside = (pooled[size] * change).sum(dim=(1, 2))
+        rows.append(inside / change.sum(dim=(1, 2)).clamp(min=1e-12))
     return torch.stack(rows)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from situ.core.direction import Direction, Edit
+from situ.core.direction import Direction, Edit, require_generator
 from situ.core.generator import Generator, Synthesis, features_from
 from situ.core.images import Images, Masks, resize
 from situ.core.latents import Latents
@@ -73,6 +73,8 @@ def edited_images(
     """
     edit = Edit(((edit, 1.0),)) if isinstance(edit, Direction) else edit
     terms = edit.simplified().terms
+    for direction, _ in terms:
+        require_generator(direction, generator, force)
     first = min((generator.first_step(direction.subspace) for direction, _ in terms), default=0)
     names = [layer.name for layer in features_from(generator, first)]
     with torch.no_grad():

@@ -58,7 +58,7 @@ class Part:
 
     def mask(self, synthesis: Synthesis) -> Masks:
         """See `Region.mask`. All parts of one segmenter share one segmentation of the synthesis."""
-        chosen = [self.segmenter.parts.index(label) for label in self.labels]
+        chosen = sorted({self.segmenter.parts.index(label) for label in self.labels})
         if self.soft:
             images = synthesis.images
             probabilities = synthesis.once((self.segmenter, "soft"), lambda: self.segmenter.segment(images))
@@ -135,7 +135,7 @@ def load_brush(path: Path | str) -> Brush:
         ImageError: no picture; RegionError: nothing painted.
     """
     grey = load_image(path).mean(dim=1, keepdim=True)
-    return Brush((grey + 1) / 2, Path(path).stem)
+    return Brush((grey + 1) / 2, f"mask[{Path(path).stem}]")  # no name that a part could have
 
 
 def parse_part(text: str, segmenter: Segmenter | None, soft: bool = False) -> Part:

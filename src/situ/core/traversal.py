@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from situ.core.direction import Direction, Edit, PerceptualDistance, solve_distance
+from situ.core.direction import Direction, Edit, PerceptualDistance, require_generator, solve_distance
 from situ.core.generator import Generator
 from situ.core.latents import Latents
 
@@ -20,6 +20,8 @@ def synthesize_edits(
         batch: pictures in one pass; bounds memory.
     """
     directions = [direction for edit in edits for direction, _ in edit.terms]
+    for direction in directions:
+        require_generator(direction, generator, force)
     first = min((generator.first_step(direction.subspace) for direction in directions), default=0)
     rows = []
     with torch.no_grad():
@@ -63,6 +65,7 @@ def sweep_distances(
     Returns:
         pictures, the raw α of each, and whether its distance was reached.
     """
+    require_generator(direction, generator)
     base = generator.convert(latents, direction.subspace.space)
     move = direction.subspace.lift(direction.vector.to(base.values))
     pictures, alphas, reached = [], [], []

@@ -12,7 +12,7 @@ edited layer are not repeated for x', and only u gets gradients.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,13 +21,15 @@ from torch import Tensor
 from situ.core.direction import Direction
 from situ.core.discovery import spread
 from situ.core.errors import SituError
-from situ.core.generator import Generator, Synthesis, SynthesisState, features_from
+from situ.core.generator import Generator, Synthesis, features_from
 from situ.core.latents import Latents, Subspace, parse_subspace
 from situ.core.localization import Aggregation, FeatureDistance, aggregate, localization_scores
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
 
-IMAGE = "image"
+Mode = Literal["foreground", "background"]
+AlphaUnit = Literal["raw", "spread"]
+IMAGE = "image"  # the name under which the picture itself can count as a layer
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,18 @@ class LELSD:
     lr: float = 1e-3
     halve_every: int = 50  # steps between halvings of lr
     alpha: tuple[float, float] = (0.5, 3.0)  # |α| is uniform in this range, its sign random
-    alpha_unit: Literal["raw", "spread"] = "raw"  # "spread": α in root-mean-square distances of latents from their mean
+    alpha_unit: AlphaUnit = "raw"  # "spread": α in root-mean-square distances of latents from their mean
     alpha_per_sample: bool = True  # False: one α per batch
     unit_norm: bool = True  # u is kept at norm 1
     aggregation: Aggregation = "average"
     distance: FeatureDistance = "l2"
-    mode: Literal["foreground", "background"] = "foreground"  # background: the change outside the region counts
+    mode: Mode = "foreground"  # background: the change outside the region counts
     # feature layer -> weight in LS, 1 if not named; "image" is the picture itself, 0 (the paper) if not named
     layer_weights: Mapping[str, float] = field(default_factory=dict)
     truncation: float = 0.7
     alternate: bool = False  # True: a step updates one u_k only (k times as many steps), as published
     absolute_correlation: bool = False  # True: R = -mean |Corr - I|, as coded
-    max_pictures: int = 64  # edited pictures in one pass; bounds memory
+    max_pictures: int = 16  # edited pictures in one pass; bounds memory, and on a CPU 16 are fastest
 
     def __post_init__(self) -> None:
         positive = {
@@ -66,6 +68,12 @@ class LELSD:
         bad = {name: value for name, value in positive.items() if not value > 0}
         if bad:
             raise SituError(f"LELSD settings must be positive, got {bad}")
+        words = {"aggregation": Aggregation, "distance": FeatureDistance, "mode": Mode, "alpha_unit": AlphaUnit}
+        for name, choices in words.items():
+            if getattr(self, name) not in get_args(choices):
+                raise SituError(f'{name} is one of {", ".join(get_args(choices))}, got "{getattr(self, name)}"')
+        if not math.isfinite(self.truncation):
+            raise SituError(f"truncation is a number, 0 the mean picture and 1 full variety, got {self.truncation}")
         if not 0 <= self.alpha[0] <= self.alpha[1] or self.alpha[1] == 0:
             raise SituError(f"alpha is a range (least, most) of |α| with most > 0, got {self.alpha}")
 
@@ -126,13 +134,14 @@ class _Search:
         if not self.weights:
             raise SituError(f"no feature layer that {self.subspace} can change has a weight: nothing to optimise")
         self.length = self._length()
-        u = torch.randn(len(regions), method.k, self.subspace.dim, generator=rng, device=rng.device).to(
-            generator.device
-        )
-        self.u = (u / u.norm(dim=-1, keepdim=True)).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.u], lr=method.lr)
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, method.halve_every, gamma=0.5)
-        self.history: list[Tensor] = []  # LS (regions, k) of every step
+        u = torch.randn(method.k, len(regions), self.subspace.dim, generator=rng, device=rng.device)
+        u = (u / u.norm(dim=-1, keepdim=True)).to(generator.device)
+        # one parameter per k: those without a gradient stay where they are when steps alternate
+        self.u = [rows.clone().requires_grad_() for rows in u]  # k times (regions, free coordinates)
+        self.optimizer = torch.optim.Adam(self.u, lr=method.lr)
+        every = method.halve_every * (method.k if method.alternate else 1)  # in updates of each direction
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, every, gamma=0.5)
+        self.history: list[list[Tensor]] = [[] for _ in self.u]  # LS (regions,) of every update of each u_k
 
     def _length(self) -> float:
         if self.method.alpha_unit == "raw":
@@ -163,7 +172,7 @@ class _Search:
         alphas = self._alphas(len(pairs), n)
         per_pass = max(1, method.max_pictures // n)
         self.optimizer.zero_grad(set_to_none=True)
-        scores = torch.zeros(self.u.shape[:2])
+        scores = torch.zeros(len(self.regions), method.k)
         for i in range(0, len(pairs), per_pass):
             chunk = pairs[i : i + per_pass]
             found = self._scores(latents, before, masks, chunk, alphas[i : i + per_pass])
@@ -175,13 +184,15 @@ class _Search:
         self.optimizer.step()
         self.schedule.step()
         with torch.no_grad():
-            norm = self.u.norm(dim=-1, keepdim=True)
-            # a direction of norm 0 has no correlation with anything
-            self.u.mul_(1 / norm if method.unit_norm else norm.clamp(min=1e-6) / norm.clamp(min=1e-12))
-        if not self.u.isfinite().all():
+            for u in self.u:
+                norm = u.norm(dim=-1, keepdim=True)
+                # a direction of norm 0 has no correlation with anything
+                u.mul_(1 / norm if method.unit_norm else norm.clamp(min=1e-6) / norm.clamp(min=1e-12))
+        if not all(u.isfinite().all() for u in self.u):
             raise SituError(f"the optimisation diverged at step {index + 1} (NaN): lower lr, now {method.lr}")
-        self.history.append(scores)
-        return scores
+        for k in active:
+            self.history[k].append(scores[:, k])
+        return scores[:, active]
 
     def _scores(
         self,
@@ -193,26 +204,21 @@ class _Search:
     ) -> Float[Tensor, " m"]:
         """LS of the directions of `pairs`, averaged over the samples, differentiable in u."""
         n, m = len(latents), len(pairs)
-        u = torch.stack([self.u[r, k] for r, k in pairs])  # (m, dim)
+        u = torch.stack([self.u[k][r] for r, k in pairs])  # (m, dim)
         if self.method.unit_norm:
             u = u / u.norm(dim=-1, keepdim=True)
         moves = self.subspace.lift(u)[:, None] * alphas[:, :, None]  # (m, n, d)
         tiled = latents.repeat(m)
         edited = tiled.with_values(tiled.values + moves.reshape(m * n, -1))
-        state = SynthesisState(before.state.step, before.state.tensors) if before.state else None
-        after = self.generator.synthesize(edited, self.names, resume=state.repeat(m) if state else None)
-        features, edited_features = self._features(before), self._features(after)
-        rows = []
-        for j, (r, _) in enumerate(pairs):
-            part = slice(j * n, (j + 1) * n)
-            s_edited = self.regions[r].mask(after)[part]
-            s = aggregate(masks[r], s_edited, self.method.aggregation)
-            s = 1 - s if self.method.mode == "background" else s
-            own = {name: r[part] for name, r in edited_features.items()}
-            scores = localization_scores(features, own, s, self.method.distance)  # (l, n)
-            weights = scores.new_tensor(list(self.weights.values()))
-            rows.append((weights @ scores).mean() / weights.sum())
-        return torch.stack(rows)
+        state = before.state.repeat(m) if before.state else None
+        after = self.generator.synthesize(edited, self.names, resume=state)
+        masks_after = {r: self.regions[r].mask(after) for r in {r for r, _ in pairs}}
+        s_edited = torch.cat([masks_after[r][j * n : (j + 1) * n] for j, (r, _) in enumerate(pairs)])
+        s = aggregate(torch.cat([masks[r] for r, _ in pairs]), s_edited, self.method.aggregation)
+        s = 1 - s if self.method.mode == "background" else s
+        scores = localization_scores(self._features(before), self._features(after), s, self.method.distance)
+        weights = scores.new_tensor(list(self.weights.values()))
+        return (weights @ scores).reshape(m, n).mean(dim=1) / weights.sum()
 
     def _features(self, synthesis: Synthesis) -> dict[str, Tensor]:
         """The activations that count, in the order of the weights."""
@@ -220,9 +226,7 @@ class _Search:
 
     def _diversity(self, active: Sequence[int]) -> Tensor:
         """R of every region, summed; only the active directions get gradients from it."""
-        mask = torch.zeros(self.u.shape[1], 1, device=self.u.device)
-        mask[list(active)] = 1
-        u = self.u * mask + self.u.detach() * (1 - mask)  # (r, k, dim)
+        u = torch.stack([u if k in active else u.detach() for k, u in enumerate(self.u)], dim=1)  # (r, k, dim)
         centred = u - u.mean(dim=-1, keepdim=True)
         normed = centred / centred.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         off = normed @ normed.mT - torch.eye(u.shape[1], device=u.device)
@@ -231,10 +235,15 @@ class _Search:
         return -0.5 * (off.square().sum(dim=(1, 2)) + 1e-12).sqrt().sum()
 
     def directions(self) -> list[list[Direction]]:
-        """What has been found so far, by LS over the last tenth of the steps."""
-        recent = torch.stack(self.history[-max(1, len(self.history) // 10) :])
-        ls = recent.sum(dim=0) / (recent != 0).sum(dim=0).clamp(min=1)  # (r, k)
-        u = (self.u / self.u.norm(dim=-1, keepdim=True)).detach().cpu()
+        """What has been found so far, best first by LS over the last tenth of each direction's updates."""
+        ls = torch.stack(
+            [
+                torch.stack(rows[-max(1, len(rows) // 10) :]).mean(dim=0) if rows else torch.zeros(len(self.regions))
+                for rows in self.history
+            ],
+            dim=1,
+        )  # (r, k)
+        u = torch.stack([(u / u.norm(dim=-1, keepdim=True)).detach().cpu() for u in self.u], dim=1)
         settings = ", ".join(f"{k}={v!r}" for k, v in vars(self.method).items())
         found = []
         for r, region in enumerate(self.regions):
@@ -247,7 +256,7 @@ class _Search:
                         generator=self.generator.name,
                         region=region.name,
                         found_by=f"LELSD({settings})",
-                        figures={"search_LS": float(ls[r, k]), "steps": float(len(self.history))},
+                        figures={"search_LS": float(ls[r, k]), "steps": float(len(self.history[k]))},
                         name=region.name if self.method.k == 1 else f"{region.name}-{rank + 1}",
                         seed=self.seed,
                         truncation=self.method.truncation,

@@ -37,7 +37,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _text(
-    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, ink: str, anchor: str = "la"
+    draw: ImageDraw.ImageDraw, at: tuple[int | float, int | float], text: str, size: int, ink: str, anchor: str = "la"
 ) -> None:
     draw.text(at, text, fill=ink, font=_font(size), anchor=anchor)
 

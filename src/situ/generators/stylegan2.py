@@ -13,6 +13,7 @@ Two choices make it fast without compiled operators and cheap to differentiate i
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -134,6 +135,7 @@ class _Convolution(nn.Module):
 
     noise_const: Tensor
     fused: Tensor | None
+    squares: Tensor | None
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool, clamp: float | None) -> None:
         super().__init__()
@@ -144,13 +146,14 @@ class _Convolution(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("fused", None, persistent=False)
+        self.register_buffer("squares", None, persistent=False)
 
     def kernel(self) -> Tensor:
         """The kernel that is convolved with: the weight itself, or its four phases (4 outputs, inputs, 3, 3)."""
-        if not self.up:
-            return self.weight
         if self.fused is not None:
             return self.fused
+        if not self.up:
+            return self.weight
         phases = _PHASES.to(self.weight)
         return torch.einsum("pak,qbl,oikl->opqiab", phases, phases, self.weight).reshape(-1, *self.weight.shape[1:])
 
@@ -160,7 +163,7 @@ class _Convolution(nn.Module):
             torch.bfloat16,
         ):  # demodulation cancels this, and it keeps half precision in range
             s = s / s.abs().amax(dim=1, keepdim=True).clamp(min=1e-8)
-        squares = self.weight.square().sum(dim=(2, 3))
+        squares = self.weight.square().sum(dim=(2, 3)) if self.squares is None else self.squares
         d = (s.square() @ squares.T + 1e-8).rsqrt()  # (n, o)
         y = functional.conv2d(x * s.to(x.dtype)[:, :, None, None], self.kernel().to(x.dtype), padding=1)
         if self.up:
@@ -271,11 +274,12 @@ class StyleGAN2Network(nn.Module):
         return x, rgb if image is None else _upsample_image(image) + rgb
 
     def fuse(self) -> None:
-        """Compute the phase kernels once, for weights that no longer change."""
+        """Compute once what depends on the weights alone, for weights that no longer change."""
         for layer in self._layers.values():
-            if isinstance(layer, _Convolution) and layer.up:
+            if isinstance(layer, _Convolution):
                 layer.fused = None
-                layer.fused = layer.kernel().detach()
+                layer.fused = layer.kernel().detach().contiguous(memory_format=torch.channels_last)
+                layer.squares = layer.weight.detach().square().sum(dim=(2, 3))
 
     def forward(self, ws: Float[Tensor, "n rows w"], dtype: torch.dtype = torch.float32) -> Tensor:
         """Picture of W+ codes without noise, at one precision throughout (what training needs)."""
@@ -345,6 +349,8 @@ class StyleGAN2:
         labels: Float[Tensor, "n c"] | None = None,
     ) -> Latents:
         """See `Generator.sample`. Without labels, a conditional generator draws a class for each code."""
+        if not math.isfinite(truncation):
+            raise LatentError(f"truncation is a number, 0 the mean picture and 1 full variety, got {truncation}")
         z = torch.randn(n, self.settings.z_dim, generator=rng, device=rng.device).to(self.device)
         if self.settings.c_dim:
             if labels is None:
@@ -419,7 +425,7 @@ class StyleGAN2:
         last = len(steps) if images else max([*wanted.values(), (keep or 0) - 1, first - 1]) + 1
         styles = self.spaces["s"].split(self.convert(latents, self.spaces["s"]).values)
         if resume is None:
-            x, image = self.network.start(len(latents), self._dtypes[0]), None
+            x, image = self.network.start(len(latents), self._dtypes[0], channels_last=True), None
         else:
             x, image = resume.tensors
             assert x is not None

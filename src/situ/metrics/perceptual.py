@@ -52,11 +52,9 @@ class PyramidDistance:
 
     def between(self, a: Images, b: Images) -> Float[Tensor, " n"]:
         """Distance of each pair of pictures; differentiable."""
-        difference, distances = a - b, []
-        for _ in range(3):
-            distances.append(difference.square().mean(dim=(1, 2, 3)))
-            difference = functional.avg_pool2d(difference, 2)
-        return torch.stack(distances).mean(dim=0)
+        difference = a - b
+        levels = [difference if i == 0 else functional.avg_pool2d(difference, 2**i) for i in range(3)]
+        return torch.stack([level.square().mean(dim=(1, 2, 3)) for level in levels]).mean(dim=0)
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return self.between(edited.before, edited.after)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from situ.checkpoints.native import load_stylegan2
 from situ.core.images import Images
@@ -56,7 +57,16 @@ def _load(build: Callable[[dict], _Network], name: str, device: torch.device | s
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     network = build(settings)
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    return network.eval().requires_grad_(False).to(device)
+    network = network.eval().requires_grad_(False)
+    for module in network.modules():  # a frozen normalisation is part of the convolution before it
+        if isinstance(module, nn.Sequential) and len(module) > 1:
+            convolution, normalisation = module[0], module[1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                module[0], module[1] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return network.to(device)
 
 
 def open_portraits(device: torch.device | str = "cpu") -> Pack:
