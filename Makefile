@@ -25,7 +25,7 @@ check: install ## lint, types, import order
 	$(BIN)/python -m pytest tests/test_imports.py
 
 bench: install ## speed of the search against the published loop
-	$(BIN)/python bench/lelsd_speed.py
+	$(BIN)/python -m situ.bench.lelsd_speed
 
 docs: install ## the tables and pictures in docs/ that are measured, not written
 	$(BIN)/python docs/make_subspaces_page.py

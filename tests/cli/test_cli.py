@@ -103,7 +103,6 @@ def model(files: Path) -> tuple[str, str]:
 draws_a_sheet = pytest.mark.usefixtures("unchecked")
 
 
-@pytest.mark.xfail(strict=True, raises=jaxtyping.TypeCheckError, reason="then draws_a_sheet can go")
 def test_sheets_pass_the_shape_checks(situ: Situ, model: tuple[str, str]) -> None:
     assert situ("sample", *model, "-n", "1").code == 0
 

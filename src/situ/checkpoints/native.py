@@ -34,8 +34,14 @@ def save_stylegan2(
     write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
 
 
-def load_stylegan2(path: Path | str, device: torch.device | str = "cpu", noise: Noise | None = None) -> StyleGAN2:
+def load_stylegan2(
+    path: Path | str, device: torch.device | str = "cpu", noise: Noise | None = None, low_precision: bool = False
+) -> StyleGAN2:
     """Read a generator.
+
+    Args:
+        noise: None takes what the file says.
+        low_precision: compute the upper three resolutions in bfloat16.
 
     Raises:
         ModelError: missing, something else, or damaged.
@@ -51,7 +57,13 @@ def load_stylegan2(path: Path | str, device: torch.device | str = "cpu", noise: 
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
         network = StyleGAN2Network(StyleGAN2Settings(**header["settings"]))
         network.load_state_dict(tensors)
-        return StyleGAN2(network.to(device), noise or header["noise"])
+        lowered = 3 if low_precision else 0
+        return StyleGAN2(
+            network.to(device),
+            noise or header["noise"],
+            low_precision=torch.bfloat16,
+            low_precision_resolutions=lowered,
+        )
     except ModelError:
         raise
     except (

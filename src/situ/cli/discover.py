@@ -63,6 +63,7 @@ def lelsd(
     ] = None,
     truncation: Annotated[float, typer.Option("--truncation", help="of the latents that are searched")] = 0.7,
     as_coded: Annotated[bool, typer.Option("--as-coded", help="the published notebook's settings")] = False,
+    low_precision: Annotated[bool, typer.Option("--low-precision", help="bfloat16 where most time goes")] = False,
     model: Model = "portraits",
     device: Device = "auto",
     seed: Seed = 0,
@@ -70,7 +71,7 @@ def lelsd(
 ) -> None:
     """LELSD: directions optimised so that the change of every feature layer falls inside the region."""
     require_folder(out)
-    pack = open_on(model, device)
+    pack = open_on(model, device, low_precision)
     regions = regions_of(pack, part, box, mask)
     chosen = space or _common(pack.best_subspaces, [region.name for region in regions])
     settings = {

@@ -26,7 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable results on 
 Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
 
-def open_on(model: str, device: str) -> Pack:
+def open_on(model: str, device: str, low_precision: bool = False) -> Pack:
     """Open a model on a device. Raises ModelError for a device that is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -34,7 +34,7 @@ def open_on(model: str, device: str) -> Pack:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ModelError(f'no device "{device}" here: expected cpu, cuda, cuda:N or mps') from None
-    return open_model(model, device)
+    return open_model(model, device, low_precision)
 
 
 def new_rng(seed: int) -> torch.Generator:

@@ -1,5 +1,6 @@
 """The bundled pack: a StyleGAN2 of rendered portraits with its parser, factor predictor and identity embedder."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,17 +39,17 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class ParserSegmenter:
-    """The parser behind the segmenter contract; 64 px probabilities."""
+    """The parser behind the segmenter contract; 64 px probabilities, single precision whatever it computes in."""
 
     name = "portrait-parser"
     parts = PARTS
 
-    def __init__(self, parser: PortraitParser) -> None:
-        self.parser = parser
+    def __init__(self, parser: PortraitParser, dtype: torch.dtype = torch.float32) -> None:
+        self.parser, self.dtype = parser.to(dtype), dtype
 
     def segment(self, images: Images) -> Float[Tensor, "n p h w"]:
         """See `Segmenter.segment`."""
-        return self.parser(images).softmax(dim=1)
+        return self.parser(images.to(self.dtype)).float().softmax(dim=1)
 
 
 def _load(build: Callable[[dict], _Network], name: str, device: torch.device | str) -> _Network:
@@ -69,15 +70,19 @@ def _load(build: Callable[[dict], _Network], name: str, device: torch.device | s
     return network.to(device)
 
 
-def open_portraits(device: torch.device | str = "cpu") -> Pack:
-    """Open the pack; every network is frozen and on `device`."""
+def open_portraits(device: torch.device | str = "cpu", low_precision: bool = False) -> Pack:
+    """Open the pack; every network is frozen and on `device`.
+
+    Args:
+        low_precision: the generator's upper three resolutions and the segmenter compute in bfloat16.
+    """
     parser = _load(lambda s: PortraitParser(ParserSettings(**s)), "parser", device)
     predictor = _load(lambda s: FactorPredictor(PredictorSettings(**s)), "predictor", device)
     embedder = _load(lambda s: IdentityEmbedder(EmbedderSettings(**s)), "embedder", device)
     return Pack(
         name="portraits",
-        generator=load_stylegan2(FOLDER / "generator.safetensors", device),
-        segmenter=ParserSegmenter(parser),
+        generator=load_stylegan2(FOLDER / "generator.safetensors", device, low_precision=low_precision),
+        segmenter=ParserSegmenter(copy.deepcopy(parser), torch.bfloat16 if low_precision else torch.float32),
         reader=FactorReader(
             factors=tuple(factor.name for factor in FACTORS),
             parts=tuple(factor.part for factor in FACTORS),
