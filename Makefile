@@ -29,6 +29,7 @@ bench: install ## speed of the search against the published loop
 
 docs: install ## the tables and pictures in docs/ that are measured, not written
 	$(BIN)/python docs/make_subspaces_page.py
+	$(BIN)/python docs/make_speed_page.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

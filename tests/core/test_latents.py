@@ -129,7 +129,6 @@ def test_bad_subspace_texts(text: str, message: str) -> None:
         parse_subspace(text, SPACES)
 
 
-@pytest.mark.xfail(strict=True, reason="the range is listed, and made, before its end is checked")
 def test_a_range_far_too_long_is_refused_briefly() -> None:
     with pytest.raises(LatentError) as refusal:
         parse_layers("0-99999", WIDE)
@@ -175,6 +174,15 @@ def test_files_keep_everything(labels: torch.Tensor | None, tmp_path: Path) -> N
     assert torch.equal(back.values, latents.values)
     assert (back.space, back.truncation) == (S, 0.7)
     assert back.labels is None if labels is None else torch.equal(back.labels, labels)
+
+
+def test_codes_of_another_generator_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / "codes.safetensors"
+    save_latents(Latents(torch.ones(2, 3), W), place, "toy")
+    for generator in (None, "toy"):
+        assert torch.equal(load_latents(place, generator).values, torch.ones(2, 3))
+    with pytest.raises(LatentError, match=r"codes\.safetensors holds codes of toy, this model is tiles"):
+        load_latents(place, "tiles")
 
 
 def test_files_that_are_no_latents_are_refused(tmp_path: Path) -> None:

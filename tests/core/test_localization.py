@@ -21,7 +21,7 @@ def test_aggregation() -> None:
 def test_distances_of_features() -> None:
     r = torch.tensor([[3.0, 4.0], [1.0, 0.0]]).T[None, :, None, :]  # two positions: (3, 4) and (1, 0)
     r_edited = torch.tensor([[0.0, 4.0], [0.0, 2.0]]).T[None, :, None, :]  # (0, 4) and (0, 2)
-    assert feature_change(r, r_edited, "l2").flatten().tolist() == [9, 5]
+    assert feature_change(r, r_edited, "l2").tolist() == [[[9, 5]]]
     assert feature_change(r, r_edited, "l1").flatten().tolist() == [3, 3]
     torch.testing.assert_close(feature_change(r, r_edited, "cosine").flatten(), torch.tensor([1 - 0.8, 1.0]))
 
@@ -51,6 +51,25 @@ def test_rows_are_layers_and_columns_samples() -> None:
     mask = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]])
     scores = localization_scores(features, edited, mask)
     torch.testing.assert_close(scores, torch.tensor([[0.5, 4 / 5], [0.5, 0.5]]))
+
+
+@pytest.mark.parametrize("distance", ["l2", "l1", "cosine"])
+def test_several_edits_of_the_same_samples(distance: str, rng: torch.Generator) -> None:
+    """Rows a b a b a b: as if the features of x had been repeated."""
+    features = {"a": torch.randn(2, 3, 4, 4, generator=rng), "b": torch.randn(2, 5, 2, 2, generator=rng)}
+    edited = {name: torch.randn(6, *r.shape[1:], generator=rng) for name, r in features.items()}
+    mask = torch.rand(6, 1, 4, 4, generator=rng)
+    scores = localization_scores(features, edited, mask, distance)
+    assert scores.shape == (2, 6)
+    repeated = {name: r.repeat(3, 1, 1, 1) for name, r in features.items()}
+    torch.testing.assert_close(scores, localization_scores(repeated, edited, mask, distance))
+
+
+def test_leading_dimensions_of_features_broadcast(rng: torch.Generator) -> None:
+    r, r_edited = torch.randn(2, 3, 4, 5, generator=rng), torch.randn(6, 2, 3, 4, 5, generator=rng)
+    change = feature_change(r, r_edited)
+    assert change.shape == (6, 2, 4, 5)
+    torch.testing.assert_close(change[3], feature_change(r, r_edited[3]))
 
 
 def test_no_change_scores_zero() -> None:

@@ -100,7 +100,6 @@ def test_other_weights_need_force() -> None:
     assert sweep(GAN, foreign, codes(1), [1.0], force=True).shape == (1, 1, 3, 16, 16)
 
 
-@pytest.mark.xfail(strict=True, reason="sweep_distances never asks whose direction it is")
 def test_equal_distances_of_other_weights_are_refused() -> None:
     other = TileGenerator(rotate=False, seed=1)
     move = Direction(torch.eye(12)[0], parse_subspace("w", other.spaces), other.name, "tile", "by hand")
@@ -109,11 +108,6 @@ def test_equal_distances_of_other_weights_are_refused() -> None:
         sweep_distances(TOY, move, latents, [0.01], mean_square)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(StopIteration, RuntimeError),
-    reason="first_step is asked before require_generator, and knows no layer 7",
-)
 def test_a_direction_of_a_deeper_generator_is_refused() -> None:
     deeper = tiny_stylegan2(resolution=32)
     subspace = parse_subspace("w+:7", deeper.spaces)

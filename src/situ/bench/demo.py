@@ -21,7 +21,7 @@ from situ.core.region import Part, parse_part
 from situ.core.traversal import palette, synthesize_edits
 from situ.discovery.lelsd import LELSD
 from situ.figures.overlays import enlarge, heat_map, outline
-from situ.figures.sheets import Grid, Row, draw_grid, save_page, stack_sheets
+from situ.figures.sheets import Grid, Row, draw_grid, lay_out, save_page
 from situ.metrics.attributes import factor_changes
 from situ.packs.pack import Pack
 
@@ -38,7 +38,7 @@ class Demo:
     """What the demo does; the defaults are what `situ demo` runs."""
 
     parts: tuple[tuple[str, int], ...] = (("hair", 1), ("eyes", 1), ("mouth", 2))  # part, directions
-    pictures: int = 4  # rows of each direction's grid
+    pictures: int = 3  # rows of each direction's grid
     measured_on: int = 64  # held-out pictures behind every figure
     random: int = 4  # random directions to compare with
     truncation: float = 0.7
@@ -156,18 +156,19 @@ def _targets(rows: list[dict]) -> list[dict[str, object]]:
 def _sheet(pack: Pack, directions: list[Direction], rows: list[dict], latents: Latents, demo: Demo) -> Image.Image:
     """The contact sheet: a grid per direction, a strip of sequential edits, a palette."""
     some = latents[: demo.pictures]
-    grids = []
-    for direction, row in zip(directions, rows, strict=True):
-        grids.append(draw_grid(_direction_grid(pack, direction, row, some)))
-    grids.append(draw_grid(_sequence(pack, directions, latents[: demo.pictures + 2][demo.pictures :])))
+    grids = [
+        draw_grid(_direction_grid(pack, direction, row, some)) for direction, row in zip(directions, rows, strict=True)
+    ]
+    others = latents[demo.pictures : 2 * demo.pictures]
+    grids.append(draw_grid(_sequence(pack, directions, others)))
     pair = _pair(directions)
     if pair:
-        grids.append(draw_grid(_palette(pack, *pair, latents[demo.pictures + 2 : demo.pictures + 3])))
+        grids.append(draw_grid(_palette(pack, *pair, latents[2 * demo.pictures : 2 * demo.pictures + 1])))
     note = (
         f"{pack.generator.name}, held-out pictures at truncation {demo.truncation}; strength 1 moves a picture by "
         f"{pack.unit_distance} ({pack.distance.name})"
     )
-    return stack_sheets(grids, "Edit one part, leave the rest alone", note)
+    return lay_out([grids[i : i + 2] for i in range(0, len(grids), 2)], "Edit one part, leave the rest alone", note)
 
 
 def _direction_grid(pack: Pack, direction: Direction, row: dict, latents: Latents) -> Grid:
@@ -217,4 +218,4 @@ def _palette(pack: Pack, across: Direction, down: Direction, latents: Latents) -
     pictures = palette(pack.generator, across, down, latents, STRENGTHS)
     rows = [Row(f"{s:+g}", row) for s, row in zip(STRENGTHS, pictures, strict=True)]
     note = f"{across.name} along the columns, {down.name} along the rows"
-    return Grid(rows, f"Palette of the {across.region}", [f"{s:+g}" for s in STRENGTHS], note)
+    return Grid(rows, f"Palette of the {across.region}", [f"{s:+g}" for s in STRENGTHS], note, cell=88)

@@ -57,12 +57,16 @@ def lelsd(
         str, typer.Option("--aggregation", help="average, union or intersection of the masks")
     ] = "average",
     background: Annotated[bool, typer.Option("--background", help="change everything but the region")] = False,
+    image_weight: Annotated[
+        float, typer.Option("--image-weight", min=0, help="weight of the pixels beside the layers (0 in the paper)")
+    ] = 5.0,
     layer_weight: Annotated[
-        list[str] | None,
-        typer.Option("--layer-weight", help="LAYER=WEIGHT in the score (image: the pixels); repeatable"),
+        list[str] | None, typer.Option("--layer-weight", help="LAYER=WEIGHT in the score; repeatable")
     ] = None,
     truncation: Annotated[float, typer.Option("--truncation", help="of the latents that are searched")] = 0.7,
-    as_coded: Annotated[bool, typer.Option("--as-coded", help="the published notebook's settings")] = False,
+    as_coded: Annotated[
+        bool, typer.Option("--as-coded", help="strengths, norm and correlation as the published notebook has them")
+    ] = False,
     low_precision: Annotated[bool, typer.Option("--low-precision", help="bfloat16 where most time goes")] = False,
     model: Model = "portraits",
     device: Device = "auto",
@@ -84,7 +88,7 @@ def lelsd(
         "distance": distance,
         "aggregation": aggregation,
         "mode": "background" if background else "foreground",
-        "layer_weights": dict(_weight(text) for text in layer_weight or []),
+        "layer_weights": {"image": image_weight, **dict(_weight(text) for text in layer_weight or [])},
         "truncation": truncation,
     }
     method = LELSD.as_coded(**settings) if as_coded else LELSD(**settings)  # pyright: ignore[reportArgumentType]

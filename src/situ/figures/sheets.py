@@ -45,7 +45,8 @@ def _text(
 def draw_grid(grid: Grid) -> Image.Image:
     """One grid as a Pillow image. Missing cells stay white."""
     cell, gap = grid.cell, 4
-    left = 12 + (96 if any(row.caption for row in grid.rows) else 0)
+    words = max(len(line) for row in grid.rows for line in row.caption.split("\n"))
+    left = 12 + (8 + 9 * words if words else 0)
     top = 10 + (30 if grid.title else 0) + (20 if grid.note else 0) + (20 if grid.columns else 0)
     widest = max(len(row.images) for row in grid.rows)
     width = left + widest * (cell + gap) + 8
@@ -75,19 +76,24 @@ def draw_grid(grid: Grid) -> Image.Image:
     return canvas
 
 
-def stack_sheets(sheets: Sequence[Image.Image], title: str = "", note: str = "") -> Image.Image:
-    """Sheets one under the other, as one page."""
-    head = (44 if title else 0) + (24 if note else 0)
-    page = Image.new("RGB", (max(s.width for s in sheets), head + sum(s.height + 12 for s in sheets)), _PAPER)
+def lay_out(rows: Sequence[Sequence[Image.Image]], title: str = "", note: str = "") -> Image.Image:
+    """Sheets in rows, as one page."""
+    gap, head = 16, (44 if title else 0) + (24 if note else 0)
+    width = max(sum(sheet.width + gap for sheet in row) for row in rows)
+    heights = [max(sheet.height for sheet in row) + gap for row in rows]
+    page = Image.new("RGB", (width, head + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(page)
     if title:
         _text(draw, (12, 12), title, 28, _INK)
     if note:
-        _text(draw, (12, 46), note, 14, _QUIET)
+        _text(draw, (12, 48), note, 14, _QUIET)
     y = head
-    for sheet in sheets:
-        page.paste(sheet, (0, y))
-        y += sheet.height + 12
+    for row, height in zip(rows, heights, strict=True):
+        x = 0
+        for sheet in row:
+            page.paste(sheet, (x, y))
+            x += sheet.width + gap
+        y += height
     return page
 
 

@@ -30,10 +30,10 @@ from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, PARTS
 FOLDER = Path(__file__).parent
 
 # Strength 1 moves a portrait by this much on the average, in the parser's features: plain to see, no caricature.
-UNIT_DISTANCE = 0.04
+UNIT_DISTANCE = 0.025
 
 # Where LELSD's directions of a part score best (docs/subspaces.md has the table).
-BEST_SUBSPACES = {"hair": "s:5-13", "eyes": "s:5-13", "mouth": "s:5-13"}
+BEST_SUBSPACES = {"hair": "w+:5-9", "eyes": "w+:2-9", "mouth": "w+:2-9"}
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

@@ -1,0 +1,56 @@
+"""README.md as a reader meets it: its commands and its Python run as they stand, and its links lead somewhere."""
+
+import re
+import shlex
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from situ.cli.main import run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def blocks(language: str) -> list[str]:
+    """The code of README.md in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def commands() -> list[list[str]]:
+    """The words of every `situ ...` line, in order."""
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("situ ")]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def outputs(words: list[str]) -> list[str]:
+    """What a command names by -o or --out."""
+    return [after for word, after in pairwise(words) if word in ("-o", "--out")]
+
+
+# the checks of shapes are off, as they are for a reader
+@pytest.mark.slow
+def test_commands_and_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(commands()) > 5
+    for words in commands():
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as stop:
+            run()
+        assert (stop.value.code or 0) == 0, shlex.join(words)
+        for name in outputs(words):
+            assert Path(name).exists(), f"{shlex.join(words)} wrote no {name}"
+    assert len(blocks("python")) == 1
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [link.partition("#")[0] for link in LINK.findall(page.read_text())]
+    relative = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    assert [target for target in relative if not (page.parent / target).exists()] == []
