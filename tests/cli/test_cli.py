@@ -103,7 +103,6 @@ def model(files: Path) -> tuple[str, str]:
 
 
 # without the shape checks: what is written is tested apart from what the helpers are declared to take and give
-draws_a_sheet = pytest.mark.usefixtures("unchecked")
 
 
 def test_sheets_pass_the_shape_checks(situ: Situ, model: tuple[str, str]) -> None:
@@ -114,7 +113,6 @@ def written(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@draws_a_sheet
 def test_sample_draws_a_sheet_and_keeps_its_codes(situ: Situ, model: tuple[str, str], tmp_path: Path) -> None:
     said = situ("sample", *model, "-n", "3", "--seed", "5", "-o", "s.png", "--latents", "codes.safetensors", "--json")
     assert said.json() == {"out": "s.png", "seeds": [5, 6, 7], "truncation": 0.7, "generator": GAN.name}
@@ -217,7 +215,6 @@ def test_edit_moves_and_saves_its_stack(situ: Situ, model: tuple[str, str], file
     torch.testing.assert_close(picture, expected, atol=1 / 255 + 1e-4, rtol=0)
 
 
-@draws_a_sheet
 def test_edit_takes_latents_and_compares(situ: Situ, model: tuple[str, str], files: Path, tmp_path: Path) -> None:
     good, codes = str(files / "good.safetensors"), str(files / "codes.safetensors")
     said = situ("edit", *model, "--apply", good, "--latents", codes, "--compare", "-o", "c.png")
@@ -233,7 +230,6 @@ def test_edit_takes_latents_and_compares(situ: Situ, model: tuple[str, str], fil
     assert content["distance"] == pytest.approx(expected.tolist(), rel=1e-3)
 
 
-@draws_a_sheet
 def test_directions_of_other_weights_go_with_force(situ: Situ, model: tuple[str, str], files: Path) -> None:
     foreign = str(files / "foreign.safetensors")
     for words in (("edit", "--apply", foreign), ("sweep", foreign), ("palette", foreign, foreign)):
@@ -242,7 +238,6 @@ def test_directions_of_other_weights_go_with_force(situ: Situ, model: tuple[str,
     assert situ("measure", foreign, *model, "-n", "2", "--random", "0", "--force").code == 0
 
 
-@draws_a_sheet
 def test_palette(situ: Situ, model: tuple[str, str], files: Path, tmp_path: Path) -> None:
     good, other = (str(files / f"{name}.safetensors") for name in ("good", "other"))
     words = ("palette", f"{good}:0.5", other, *model, "--strengths", "-1,0,1", "--seed", "2")
@@ -256,7 +251,6 @@ def test_palette(situ: Situ, model: tuple[str, str], files: Path, tmp_path: Path
     assert written(tmp_path) == ["palette.png"]
 
 
-@draws_a_sheet
 def test_sweep(situ: Situ, model: tuple[str, str], files: Path, tmp_path: Path) -> None:
     good = str(files / "good.safetensors")
     words = ("sweep", good, *model, "--seed", "0", "--seed", "4", "-o", "s.webp", "--json")
@@ -482,7 +476,6 @@ def test_advice_can_be_followed(situ: Situ, files: Path, model: tuple[str, str])
     assert set(re.findall(r"--\w+", err)) <= options
 
 
-@draws_a_sheet
 def test_paths_are_printed_as_they_are(situ: Situ, model: tuple[str, str]) -> None:
     said = situ("sample", *model, "-n", "1", "-o", "a[/b].png")
     assert said.err == "wrote a[/b].png\n"

@@ -1,14 +1,16 @@
 """Pictures about pictures: where something changed, and where a region lies."""
 
 import torch
+from jaxtyping import Float
 from matplotlib import colormaps
+from torch import Tensor
 from torch.nn import functional
 
 from situ.core.images import Images, Masks, resize
 from situ.core.region import dilate
 
 
-def enlarge(images: Images, size: int) -> Images:
+def enlarge(images: Images, size: int) -> Float[Tensor, "n 3 h2 w2"]:
     """Small pictures shown at a size a person can see, with smooth edges."""
     if images.shape[-1] >= size:
         return images

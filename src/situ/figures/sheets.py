@@ -57,7 +57,7 @@ def draw_grid(grid: Grid) -> Image.Image:
     if grid.note:
         _text(draw, (12, 36), grid.note, 13, _QUIET)
     for i, caption in enumerate(grid.columns):
-        _text(draw, (left + i * (cell + gap) + cell / 2, top - 5), caption, 13, _QUIET, "mb")
+        _text(draw, (left + i * (cell + gap) + cell / 2, top - 7), caption, 13, _QUIET, "ms")
     for j, row in enumerate(grid.rows):
         y = top + j * (cell + gap)
         for line, words in enumerate(row.caption.split("\n")):
