@@ -28,6 +28,8 @@ bench: install ## speed of the search against the published loop
 	$(BIN)/python -m situ.bench.lelsd_speed
 
 docs: install ## the tables and pictures in docs/ that are measured, not written
+	$(BIN)/situ demo -o runs/demo
+	cp runs/demo/sheet.png docs/demo.png
 	$(BIN)/python docs/make_subspaces_page.py
 	$(BIN)/python docs/make_speed_page.py
 

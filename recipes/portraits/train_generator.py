@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from discriminator import Discriminator
 from situ.checkpoints.native import save_stylegan2
-from situ.core.images import load_image, save_sheet, to_bytes
+from situ.core.files import write_whole
+from situ.core.images import from_bytes, load_image, save_sheet, to_bytes
 from situ.generators.stylegan2 import StyleGAN2Network, StyleGAN2Settings
 from situ.packs.portraits.renderer import render, sample_factors
 
@@ -99,9 +100,10 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.images:
         pictures = folder_pictures(Path(arguments.images), settings.resolution)
     else:
-        rendered = out / "pictures.pt"
+        rendered = out / f"pictures-{arguments.pictures}-{settings.resolution}px-{arguments.seed}.pt"
         if not rendered.exists():
-            torch.save(rendered_pictures(arguments.pictures, settings.resolution, arguments.seed), rendered)
+            drawn = rendered_pictures(arguments.pictures, settings.resolution, arguments.seed)
+            write_whole(rendered, lambda place: torch.save(drawn, place))
         pictures = torch.load(rendered, weights_only=True)
     print(f"{len(pictures)} pictures, {sum(p.numel() for p in generator.parameters()):,} parameters", flush=True)
     gamma = arguments.r1 if arguments.r1 is not None else 0.0002 * settings.resolution**2 / arguments.batch
@@ -119,8 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
             "seen": seen,
             "spent": spent + time.monotonic() - start,
         }
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
+        write_whole(checkpoint, lambda place: torch.save(state, place))
         save_stylegan2(average, out / "generator.safetensors", noise="none")
         with torch.no_grad():
             w = average.mapping(fixed)
@@ -130,7 +131,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     saved_at = start
     while time.monotonic() - start < arguments.minutes * 60:
-        real = pictures[torch.randint(len(pictures), [n])].float() / 127.5 - 1
+        real = from_bytes(pictures[torch.randint(len(pictures), [n])])
         fake = generator(sample_ws(generator, n, arguments.mixing), dtype)
         seen_by_d = fake.detach().requires_grad_()
         d_fake, d_real = discriminator(seen_by_d, dtype), discriminator(real, dtype)

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from situ.core.images import from_bytes, resize, to_bytes, write_whole
+from situ.core.files import write_whole
+from situ.core.images import from_bytes, resize, to_bytes
 from situ.packs.portraits import networks, renderer
 from situ.packs.portraits.networks import SIZE
 from situ.packs.portraits.renderer import FACTORS, PARTS

@@ -6,7 +6,7 @@ from situ.core.errors import SituError
 from situ.core.generator import Generator, Synthesis
 from situ.core.latents import Latents, LatentSpace, Subspace, load_latents, parse_subspace, save_latents
 from situ.core.measurement import EditedImages, measure
-from situ.core.region import Box, Brush, Part, Region, load_brush, parse_part
+from situ.core.region import Box, Brush, Part, Region, Rest, load_brush, parse_part
 from situ.core.traversal import palette, sweep, sweep_distances, synthesize_edits
 from situ.discovery.lelsd import LELSD
 from situ.generators.stylegan2 import StyleGAN2, StyleGAN2Network, StyleGAN2Settings
@@ -27,6 +27,7 @@ __all__ = [
     "Pack",
     "Part",
     "Region",
+    "Rest",
     "SituError",
     "StyleGAN2",
     "StyleGAN2Network",

@@ -14,7 +14,6 @@ from situ.core.direction import (
     Direction,
     Edit,
     calibrate,
-    distance_along,
     load_direction,
     require_generator,
     solve_distance,
@@ -24,6 +23,13 @@ from situ.core.latents import Latents, LatentSpace, Slice, Subspace, parse_subsp
 from toys import TileGenerator, mean_square, tiny_stylegan2
 
 TOY = TileGenerator(rotate=False)
+
+
+def distance_along(
+    generator: TileGenerator, direction: Direction, latents: Latents, alpha: torch.Tensor
+) -> torch.Tensor:
+    moved = latents.with_values(latents.values + alpha[:, None] * direction.subspace.lift(direction.vector))
+    return mean_square(generator.synthesize(latents).images, generator.synthesize(moved).images)
 
 
 def along(i: int, generator: TileGenerator = TOY, **fields: object) -> Direction:
@@ -316,7 +322,7 @@ def test_a_distance_is_solved_on_both_sides(sign: int, unit: float) -> None:
     assert solution.reached == (True, True)
     assert solution.alpha.tolist() == pytest.approx([sign * alpha_of(0.02)] * 2, rel=0.02)
     assert solution.distance.tolist() == pytest.approx([0.02] * 2, rel=0.01)
-    there = distance_along(TOY, along(7), zeros(2), solution.alpha, mean_square)
+    there = distance_along(TOY, along(7), zeros(2), solution.alpha)
     torch.testing.assert_close(there, solution.distance)
 
 
@@ -325,7 +331,7 @@ def test_every_code_has_its_own_solution(rng: torch.Generator) -> None:
     solution = solve_distance(TOY, along(0), latents, 0.01, mean_square, tolerance=0.001)
     assert all(solution.reached)
     assert solution.alpha.unique().numel() >= 4
-    there = distance_along(TOY, along(0), latents, solution.alpha, mean_square)
+    there = distance_along(TOY, along(0), latents, solution.alpha)
     assert there.tolist() == pytest.approx([0.01] * 6, rel=0.002)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from situ.core.discovery import Calibration, discover
-from situ.core.region import Part
+from situ.core.region import Part, Rest
 from situ.discovery.lelsd import LELSD
 from toys import TILES, TileGenerator, TileSegmenter
 
@@ -53,6 +53,6 @@ def test_two_directions_of_one_region_differ(rng: torch.Generator) -> None:
 
 def test_background_mode_avoids_the_region(rng: torch.Generator) -> None:
     generator = TileGenerator(True)
-    method = LELSD(space="w", mode="background", **SHORT)
-    ((direction,),) = method.find(generator, [Part(TileSegmenter(), (TILES[2],))], rng)
+    method = LELSD(space="w", **SHORT)
+    ((direction,),) = method.find(generator, [Rest(Part(TileSegmenter(), (TILES[2],)))], rng)
     assert (generator.truth(2) @ direction.vector).norm() < 0.1

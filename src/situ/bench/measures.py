@@ -44,12 +44,18 @@ def measured(
 
 
 def random_measured(
-    pack: Pack, subspace: Subspace, region: Region, latents: Latents, n: int, rng: torch.Generator
+    pack: Pack,
+    subspace: Subspace,
+    region: Region,
+    latents: Latents,
+    n: int,
+    rng: torch.Generator,
+    strength: float = 1.0,
 ) -> dict[str, float]:
-    """The same figures, averaged over n random directions of a subspace at their calibrated strength."""
+    """The same figures at the same calibrated strength, averaged over n random directions of a subspace."""
     codes = pack.generator.convert(latents, subspace.space)
     each = []
     for direction in random_directions(pack.generator, subspace, n, rng):
         one = calibrate(pack.generator, direction, codes[:16], pack.distance.between, pack.unit_distance)
-        each.append(measured(pack, one, region, codes))
+        each.append(measured(pack, one, region, codes, strength))
     return {key: sum(figures[key] for figures in each) / n for key in each[0]}

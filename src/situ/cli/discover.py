@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from situ.cli.options import (
 from situ.cli.output import describe, emit_json, progress_bar, say, table
 from situ.core.direction import Direction
 from situ.core.discovery import discover
+from situ.core.region import Rest
 from situ.discovery.lelsd import LELSD
 
 discover_app = typer.Typer(help="Find directions that change one region.", no_args_is_help=True)
@@ -48,7 +50,9 @@ def lelsd(
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="optimisation steps")] = 200,
     batch: Annotated[int, typer.Option("--batch", min=1, help="latents per step")] = 4,
-    lr: Annotated[float, typer.Option("--lr", min=0, help="learning rate (1e-3 in the paper)")] = 1e-2,
+    lr: Annotated[
+        float | None, typer.Option("--lr", min=0, help="learning rate (default 1e-2; 1e-3 in the paper and --as-coded)")
+    ] = None,
     correlation: Annotated[
         float, typer.Option("--correlation", min=0, help="weight that keeps k directions apart")
     ] = 1.0,
@@ -58,8 +62,9 @@ def lelsd(
     ] = "average",
     background: Annotated[bool, typer.Option("--background", help="change everything but the region")] = False,
     image_weight: Annotated[
-        float, typer.Option("--image-weight", min=0, help="weight of the pixels beside the layers (0 in the paper)")
-    ] = 5.0,
+        float | None,
+        typer.Option("--image-weight", min=0, help="weight of the pixels (default 5; 0 in the paper and --as-coded)"),
+    ] = None,
     layer_weight: Annotated[
         list[str] | None, typer.Option("--layer-weight", help="LAYER=WEIGHT in the score; repeatable")
     ] = None,
@@ -78,17 +83,19 @@ def lelsd(
     pack = open_on(model, device, low_precision)
     regions = regions_of(pack, part, box, mask)
     chosen = space or _common(pack.best_subspaces, [region.name for region in regions])
+    if background:
+        regions = [Rest(region) for region in regions]
+    image = (0.0 if as_coded else 5.0) if image_weight is None else image_weight
     settings = {
         "space": chosen,
         "k": k,
         "samples": steps * batch,
         "batch": batch,
-        "lr": lr,
-        "correlation": correlation,
+        "lr": (1e-3 if as_coded else 1e-2) if lr is None else lr,
+        "correlation": (5.0 if as_coded else 1.0) if correlation is None else correlation,
         "distance": distance,
         "aggregation": aggregation,
-        "mode": "background" if background else "foreground",
-        "layer_weights": {"image": image_weight, **dict(_weight(text) for text in layer_weight or [])},
+        "layer_weights": {"image": image, **dict(_weight(text) for text in layer_weight or [])},
         "truncation": truncation,
     }
     method = LELSD.as_coded(**settings) if as_coded else LELSD(**settings)  # pyright: ignore[reportArgumentType]
@@ -99,6 +106,7 @@ def lelsd(
     files: list[dict[str, object]] = []
     for direction in (direction for directions in found for direction in directions):
         file = out / f"{file_name(direction, [Path(str(row['file'])).stem for row in files])}.safetensors"
+        direction = replace(direction, licence=pack.licence)
         direction.save(file)
         files.append({"file": str(file), **describe(direction)})
         f = {"LS": math.nan, "random_LS": math.nan, "random_gain": math.nan, **direction.figures}
@@ -122,9 +130,9 @@ def file_name(direction: Direction, taken: Sequence[str]) -> str:
     return next(candidate for candidate in names if candidate not in taken)
 
 
-def _common(best: object, names: list[str]) -> str:
+def _common(best: Mapping[str, str], names: Sequence[str]) -> str:
     """The best-known subspace, where all regions share one; W+ otherwise."""
-    known = {best.get(name, "w+") for name in names} if isinstance(best, dict) else set()
+    known = {best.get(name, "w+") for name in names}
     return known.pop() if len(known) == 1 else "w+"
 
 

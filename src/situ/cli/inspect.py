@@ -14,6 +14,7 @@ from situ.core.errors import DirectionError
 def inspect(
     model: Annotated[str, typer.Argument(help="a pack, a generator file or a direction file")] = "portraits",
     device: Device = "cpu",
+    card: Annotated[bool, typer.Option("--card", help="print the model card instead")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a model's spaces, layers, parts and licence, or what is written in a direction file."""
@@ -25,6 +26,9 @@ def inspect(
             if "holds something else" not in str(error):
                 raise
     pack = open_on(model, device)
+    if card:
+        typer.echo(pack.card or f"the model {pack.name} has no card")
+        return
     generator = pack.generator
     description = {
         "name": pack.name,

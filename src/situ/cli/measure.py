@@ -21,6 +21,7 @@ from situ.cli.options import (
 )
 from situ.cli.output import emit_json, table
 from situ.core.direction import require_generator
+from situ.core.errors import RegionError
 
 
 def measure_direction(
@@ -39,11 +40,16 @@ def measure_direction(
 ) -> None:
     """Measure directions at their strength, both ways, on pictures that they were not found on."""
     pack = open_on(model, device)
+    chosen = regions_of(pack, part, box, mask) if part or box or mask else []
+    if len(chosen) > 1:
+        raise RegionError(
+            f"directions are measured on one region, got {', '.join(r.name for r in chosen)}: join parts with +"
+        )
     rows = []
     for text in directions:
         direction, strength = parse_application(text, pack.generator)
         require_generator(direction, pack.generator, force)
-        region = regions_of(pack, part, box, mask)[0] if part or box or mask else region_of(direction, pack)
+        region = chosen[0] if chosen else region_of(direction, pack)
         rng = new_rng(seed)
         latents = pack.generator.sample(n, direction.subspace.space, rng, truncation)
         rows.append((direction.name or text, measured(pack, direction, region, latents, strength, force)))
@@ -51,7 +57,7 @@ def measure_direction(
             rows.append(
                 (
                     f"random in {direction.subspace}",
-                    random_measured(pack, direction.subspace, region, latents, random, rng),
+                    random_measured(pack, direction.subspace, region, latents, random, rng, strength),
                 )
             )
     if as_json:

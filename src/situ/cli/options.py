@@ -1,6 +1,7 @@
 """What the verbs share: their common options, and how texts from the command line become objects."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from situ.core.errors import DirectionError, FileError, LatentError, ModelError,
 from situ.core.generator import Generator
 from situ.core.images import WRITTEN
 from situ.core.latents import Latents, load_latents, parse_layers
-from situ.core.region import Box, Part, Region, load_brush, parse_part
+from situ.core.region import Box, Part, Region, Rest, load_brush, parse_part
 from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
 
@@ -87,6 +88,8 @@ def parse_box(text: str, resolution: int) -> Box:
 
 def region_of(direction: Direction, pack: Pack) -> Region:
     """The region that a direction was found for, on this model."""
+    if direction.region.startswith("not "):
+        return Rest(region_of(replace(direction, region=direction.region.removeprefix("not ")), pack))
     if direction.region.startswith("box["):
         return parse_box(direction.region, pack.generator.resolution)
     segmenter = pack.segmenter

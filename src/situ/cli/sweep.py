@@ -59,7 +59,7 @@ def sweep(
     if distances is not None:
         steps = parse_numbers(distances, "a distance in --distances")
         pictures, found, reached = traversal.sweep_distances(
-            pack.generator, chosen, latents, steps, pack.distance.between
+            pack.generator, chosen, latents, steps, pack.distance.between, force
         )
         result |= {"distances": steps, "alpha": found.tolist(), "reached": reached}
         missed = sum(not met for row in reached for met in row)
@@ -75,7 +75,7 @@ def sweep(
             steps, word = parse_numbers(strengths or "-2,-1,0,1,2", "a strength in --strengths"), ""
         pictures = traversal.sweep(pack.generator, chosen, latents, [s * scale for s in steps], force)
         columns = [f"{word}{s * scale:+g}" for s in steps]
-        result |= {"alphas" if word else "strengths": steps}
+        result |= {"alphas" if word else "strengths": [s * scale for s in steps]}
     rows = [Row(caption, row) for caption, row in zip(captions, pictures, strict=True)]
     save_page(draw_grid(Grid(rows, f"{chosen.name or chosen.region} in {chosen.subspace}", columns, note)), out)
     if as_json:

@@ -233,23 +233,9 @@ def require_generator(direction: Direction, generator: Generator, force: bool = 
 class DistanceSolution:
     """Raw strengths that give a wanted perceptual distance."""
 
-    alpha: Float[Tensor, " n"]  # signed; the largest tried where the distance was not reached
+    alpha: Float[Tensor, " n"]  # signed; the nearest tried where the distance was not reached
     distance: Float[Tensor, " n"]  # what it really gives
     reached: tuple[bool, ...]
-
-
-def distance_along(
-    generator: Generator,
-    direction: Direction,
-    latents: Latents,
-    alpha: Float[Tensor, " n"],
-    distance: PerceptualDistance,
-) -> Float[Tensor, " n"]:
-    """Perceptual distance between x and G(w + α u), with one raw α per latent."""
-    base = generator.convert(latents, direction.subspace.space)
-    with torch.no_grad():
-        before = generator.synthesize(base).images
-        return _distance_at(generator, direction, base, before, alpha, distance)
 
 
 def _distance_at(
@@ -274,6 +260,7 @@ def solve_distance(
     sign: int = 1,
     tolerance: float = 0.01,
     steps: int = 40,
+    force: bool = False,
 ) -> DistanceSolution:
     """Find, for every latent, the raw α on one side of 0 whose edit lies at a perceptual distance (LELSD section 4.2).
 
@@ -282,11 +269,11 @@ def solve_distance(
     Args:
         target: the wanted distance, > 0.
         sign: +1 or -1, the side.
-        tolerance: relative error of the distance at which a latent is done.
+        tolerance: relative error of the distance at which a latent is done; twice that still counts as reached.
         steps: most evaluations; a distance not reached after 12 doublings is reported as not reached.
     """
     _require_positive(target)
-    require_generator(direction, generator)
+    require_generator(direction, generator, force)
     base = generator.convert(latents, direction.subspace.space)
     n, unit = len(base), abs(direction.unit)
     low, high = torch.zeros(n), torch.full([n], unit)
@@ -343,7 +330,7 @@ def calibrate(
     base = generator.convert(latents, direction.subspace.space)
     both = base.repeat(2)
     signs = torch.cat([torch.ones(len(base)), -torch.ones(len(base))])
-    alpha, low, high, reached = abs(direction.unit), 0.0, math.inf, 0.0
+    alpha, low, high, reached, tried = abs(direction.unit), 0.0, math.inf, 0.0, 0.0
     power = 2.0  # the distance grows about like α^power; squared features start at 2
     before_last: tuple[float, float] | None = None
     with torch.no_grad():
@@ -355,11 +342,11 @@ def calibrate(
             low, high = (alpha, high) if reached < target else (low, alpha)
             if before_last is not None and reached > 0 and before_last[1] > 0 and before_last[0] != alpha:
                 power = math.log(reached / before_last[1]) / math.log(alpha / before_last[0])
-            before_last = (alpha, reached)
+            before_last, tried = (alpha, reached), alpha
             guess = alpha * (target / max(reached, 1e-12)) ** (1 / min(max(power, 0.25), 4.0))
             guess = min(max(guess, alpha / 8), alpha * 8)
             alpha = guess if low < guess < high else (low + high) / 2 if math.isfinite(high) else 2 * low
     raise DirectionError(
-        f"the direction {direction.name or direction.region} cannot be calibrated: raw strength {alpha:.3g} moves the "
+        f"the direction {direction.name or direction.region} cannot be calibrated: raw strength {tried:.3g} moves the "
         f"pictures by {reached:.3g}, the unit distance is {target}"
     )

@@ -43,11 +43,11 @@ class Calibration:
     truncation: float = 0.7
 
 
-def held_out_latents(generator: Generator, calibration: Calibration, rng: torch.Generator, space: str = "z") -> Latents:
+def held_out_latents(generator: Generator, calibration: Calibration, rng: torch.Generator) -> Latents:
     """Codes to judge directions on, drawn apart from those of the search."""
     seed = int(torch.randint(2**31, [1], generator=rng, device=rng.device))
     own = torch.Generator().manual_seed(seed)
-    return generator.sample(calibration.latents, generator.spaces[space], own, calibration.truncation)
+    return generator.sample(calibration.latents, generator.spaces["z"], own, calibration.truncation)
 
 
 def discover(
@@ -82,9 +82,12 @@ def discover(
                 continue
             key = str(direction.subspace)
             if random and key not in baselines:
-                baselines[key] = random_baseline(
-                    generator, direction.subspace, regions, held_out, calibration, random, rng
-                )
+                try:
+                    baselines[key] = random_baseline(
+                        generator, direction.subspace, regions, held_out, calibration, random, rng
+                    )
+                except DirectionError:  # random directions hardly change the pictures: nothing to compare with
+                    baselines[key] = [{"random_LS": math.nan, "random_gain": math.nan}] * len(regions)
             rows.append(replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})}))
         judged.append(
             sorted(rows, key=lambda direction: -direction.score if math.isfinite(direction.score) else math.inf)
@@ -103,7 +106,9 @@ def judge(
 
 def score(generator: Generator, direction: Direction, region: Region, latents: Latents) -> Direction:
     """A calibrated direction with its region gain, and with LS among its figures, at strength +-1 on these latents."""
-    runs = [edited_images(generator, direction, region, latents, sign) for sign in (1.0, -1.0)]
+    with torch.no_grad():
+        before = generator.synthesize(latents, [layer.name for layer in generator.layers])
+    runs = [edited_images(generator, direction, region, latents, sign, before) for sign in (1.0, -1.0)]
     scores = [run.localization for run in runs if run.localization is not None]
     figures = dict(direction.figures)
     figures["LS"] = float(torch.cat(scores, dim=1).mean()) if scores else math.nan

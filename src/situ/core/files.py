@@ -12,7 +12,7 @@ def write_whole(path: Path | str, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name beside it, then rename: a reader never sees half of it.
 
     Raises:
-        FileError: the folder is missing or cannot be written.
+        FileError: the folder cannot be made or written.
     """
     path = Path(path)
     try:

@@ -30,7 +30,7 @@ class SynthesisState:
     tensors: tuple[Tensor | None, ...]
 
     def repeat(self, times: int) -> "SynthesisState":
-        """The whole batch `times` times over, without copying where one row can be broadcast."""
+        """The whole batch `times` times over: rows a b -> a b a b."""
         return SynthesisState(
             self.step,
             tuple(t if t is None or times == 1 else t.repeat(times, *[1] * (t.ndim - 1)) for t in self.tensors),

@@ -35,14 +35,14 @@ def to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:
     return Image.fromarray(to_bytes(image[None])[0].permute(1, 2, 0).cpu().numpy())
 
 
-def from_pil(image: Image.Image) -> Float[Tensor, "1 3 h w"]:
-    """A Pillow image of any mode (transparency over white, EXIF orientation applied) -> one picture in [-1, 1]."""
+def from_pil(image: Image.Image, transparent: str = "white") -> Float[Tensor, "1 3 h w"]:
+    """A Pillow image of any mode (laid over a colour where transparent, EXIF applied) -> one picture in [-1, 1]."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, transparent), rgba)
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
     return from_bytes(pixels)
 
@@ -57,15 +57,18 @@ def resize(images: Float[Tensor, "n c h w"], size: int | tuple[int, int]) -> Flo
     return functional.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
-def load_image(path: Path | str, resolution: int | None = None) -> Float[Tensor, "1 3 h w"]:
+def load_image(path: Path | str, resolution: int | None = None, transparent: str = "white") -> Float[Tensor, "1 3 h w"]:
     """Read a picture file; with `resolution`, cut its central square and resize it to that many pixels.
+
+    Args:
+        transparent: the colour that transparent pixels are laid over.
 
     Raises:
         ImageError: the file is missing, no picture, or too large to be one (decompression bomb).
     """
     try:
         with Image.open(path) as image:
-            picture = from_pil(image)
+            picture = from_pil(image, transparent)
     except FileNotFoundError:
         raise ImageError(f"no picture at {path}") from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError) as error:

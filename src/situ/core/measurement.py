@@ -96,9 +96,19 @@ def measure(
     metrics: Sequence[Metric],
     strengths: Sequence[float] = (1.0, -1.0),
     force: bool = False,
+    batch: int = 32,
 ) -> Mapping[str, Float[Tensor, "s n"]]:
-    """Every metric of an edit at several strengths: name -> (strengths, latents)."""
-    with torch.no_grad():
-        before = generator.synthesize(latents, [layer.name for layer in generator.layers])
-    runs = [edited_images(generator, edit, region, latents, s, before, force) for s in strengths]
-    return {metric.name: torch.stack([metric(run).cpu().float() for run in runs]) for metric in metrics}
+    """Every metric of an edit at several strengths: name -> (strengths, latents).
+
+    Args:
+        batch: pictures in one pass; bounds memory.
+    """
+    columns: dict[str, list[Tensor]] = {metric.name: [] for metric in metrics}
+    for start in range(0, len(latents), batch):
+        some = latents[start : start + batch]
+        with torch.no_grad():
+            before = generator.synthesize(some, [layer.name for layer in generator.layers])
+            runs = [edited_images(generator, edit, region, some, s, before, force) for s in strengths]
+            for metric in metrics:
+                columns[metric.name].append(torch.stack([metric(run).cpu().float() for run in runs]))
+    return {name: torch.cat(parts, dim=1) for name, parts in columns.items()}

@@ -128,13 +128,28 @@ class Brush:
         return painted.expand(len(images), -1, -1, -1)
 
 
+@dataclass(frozen=True)
+class Rest:
+    """Everything but a region: what a background edit may change (the published code's background mode)."""
+
+    region: Region
+
+    @property
+    def name(self) -> str:
+        return f"not {self.region.name}"
+
+    def mask(self, synthesis: Synthesis) -> Masks:
+        """See `Region.mask`."""
+        return 1 - self.region.mask(synthesis)
+
+
 def load_brush(path: Path | str) -> Brush:
-    """Read a mask picture, white inside and black outside.
+    """Read a mask picture, white inside and black or transparent outside.
 
     Raises:
         ImageError: no picture; RegionError: nothing painted.
     """
-    grey = load_image(path).mean(dim=1, keepdim=True)
+    grey = load_image(path, transparent="black").mean(dim=1, keepdim=True)
     return Brush((grey + 1) / 2, f"mask[{Path(path).stem}]")  # no name that a part could have
 
 

@@ -59,13 +59,14 @@ def sweep_distances(
     latents: Latents,
     distances: Sequence[float],
     distance: PerceptualDistance,
+    force: bool = False,
 ) -> tuple[Float[Tensor, "n s 3 h w"], Float[Tensor, "n s"], list[list[bool]]]:
     """Rows of pictures at equal perceptual distances (LELSD section 4.2); the sign of a distance is the side of 0.
 
     Returns:
         pictures, the raw α of each, and whether its distance was reached.
     """
-    require_generator(direction, generator)
+    require_generator(direction, generator, force)
     base = generator.convert(latents, direction.subspace.space)
     move = direction.subspace.lift(direction.vector.to(base.values))
     pictures, alphas, reached = [], [], []
@@ -74,7 +75,9 @@ def sweep_distances(
             if d == 0:
                 alpha, met = torch.zeros(len(base)), [True] * len(base)
             else:
-                solution = solve_distance(generator, direction, latents, abs(d), distance, 1 if d > 0 else -1)
+                solution = solve_distance(
+                    generator, direction, latents, abs(d), distance, 1 if d > 0 else -1, force=force
+                )
                 alpha, met = solution.alpha, list(solution.reached)
             moved = base.with_values(base.values + alpha[:, None].to(base.values) * move)
             pictures.append(generator.synthesize(moved).images)

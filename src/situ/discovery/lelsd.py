@@ -3,10 +3,10 @@
 Pajouheshgar, Zhang, Süsstrunk, "Optimizing latent space directions for GAN-based local image editing" (2022).
 Maximises J(u_1..u_K) = sum_k LS(u_k) + c R(u_1..u_K) (eq. 3) with Adam, where LS is eq. 2 and R = -1/2 ||Corr - I||_F.
 
-Deviations, each a field: the mean over layers instead of the sum (so that LS is in [0, 1]; c scales with it), one
-strength per sample, all directions updated on shared samples (`alternate=False`). What makes it fast changes no result:
-x, its features and masks are computed without a graph and shared by all regions and directions, steps below the first
-edited layer are not repeated for x', and only u gets gradients.
+LS is the mean over layers, not the sum, so that it is in [0, 1]; c scales with it. By default all directions are
+updated on shared samples where the paper takes turns (`alternate`). What makes it fast changes no result: x, its
+features and masks are computed without a graph and shared by all regions and directions, steps below the first edited
+layer are not repeated for x', and only u gets gradients. To edit the background, search on `Rest(region)`.
 """
 
 import math
@@ -27,7 +27,6 @@ from situ.core.localization import Aggregation, FeatureDistance, aggregate, loca
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
 
-Mode = Literal["foreground", "background"]
 AlphaUnit = Literal["raw", "spread"]
 IMAGE = "image"  # the name under which the picture itself can count as a layer
 
@@ -49,7 +48,6 @@ class LELSD:
     unit_norm: bool = True  # u is kept at norm 1
     aggregation: Aggregation = "average"
     distance: FeatureDistance = "l2"
-    mode: Mode = "foreground"  # background: the change outside the region counts
     # feature layer -> weight in LS, 1 if not named; "image" is the picture itself, 0 (the paper) if not named
     layer_weights: Mapping[str, float] = field(default_factory=dict)
     truncation: float = 0.7
@@ -68,7 +66,7 @@ class LELSD:
         bad = {name: value for name, value in positive.items() if not value > 0}
         if bad:
             raise SituError(f"LELSD settings must be positive, got {bad}")
-        words = {"aggregation": Aggregation, "distance": FeatureDistance, "mode": Mode, "alpha_unit": AlphaUnit}
+        words = {"aggregation": Aggregation, "distance": FeatureDistance, "alpha_unit": AlphaUnit}
         for name, choices in words.items():
             if getattr(self, name) not in get_args(choices):
                 raise SituError(f'{name} is one of {", ".join(get_args(choices))}, got "{getattr(self, name)}"')
@@ -81,6 +79,7 @@ class LELSD:
     def as_coded(cls, **settings: object) -> "LELSD":
         """The published notebook: U(-1, 1) strengths, one a batch, u of free length; mean |Corr - I|; alternating."""
         coded = cls(
+            correlation=5.0,
             alpha=(0.0, 1.0),
             alpha_per_sample=False,
             unit_norm=False,
@@ -161,7 +160,7 @@ class _Search:
         return (size * sign * self.length).expand(rows, n).to(self.generator.device)
 
     def step(self, index: int) -> Float[Tensor, "r k"]:
-        """One update; returns LS of every direction that was updated (0 for the others)."""
+        """One update; returns LS of the directions that were updated."""
         method, n = self.method, self.method.batch
         latents = self._sample(n)
         with torch.no_grad():
@@ -215,7 +214,6 @@ class _Search:
         masks_after = {r: self.regions[r].mask(after) for r in {r for r, _ in pairs}}
         s_edited = torch.cat([masks_after[r][j * n : (j + 1) * n] for j, (r, _) in enumerate(pairs)])
         s = aggregate(torch.cat([masks[r] for r, _ in pairs]), s_edited, self.method.aggregation)
-        s = 1 - s if self.method.mode == "background" else s
         scores = localization_scores(self._features(before), self._features(after), s, self.method.distance)
         weights = scores.new_tensor(list(self.weights.values()))
         return (weights @ scores).reshape(m, n).mean(dim=1) / weights.sum()
@@ -227,11 +225,11 @@ class _Search:
     def _diversity(self, active: Sequence[int]) -> Tensor:
         """R of every region, summed; only the active directions get gradients from it."""
         u = torch.stack([u if k in active else u.detach() for k, u in enumerate(self.u)], dim=1)  # (r, k, dim)
+        if self.method.absolute_correlation:
+            return -_mean_cosines(u, self.subspace).sum()
         centred = u - u.mean(dim=-1, keepdim=True)
         normed = centred / centred.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         off = normed @ normed.mT - torch.eye(u.shape[1], device=u.device)
-        if self.method.absolute_correlation:
-            return -off.abs().mean(dim=(1, 2)).sum()
         return -0.5 * (off.square().sum(dim=(1, 2)) + 1e-12).sqrt().sum()
 
     def directions(self) -> list[list[Direction]]:
@@ -265,3 +263,13 @@ class _Search:
                 ]
             )
         return found
+
+
+def _mean_cosines(u: Float[Tensor, "r k d"], subspace: Subspace) -> Float[Tensor, " r"]:
+    """mean |cosines - I| of each region's directions, layer by layer and averaged: the published code's Corr."""
+    sizes = [subspace.dim] if subspace.tied else [subspace.space.slices[i].size for i in subspace.chosen]
+    means = []
+    for rows in u.split(sizes, dim=-1):
+        normed = rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        means.append((normed @ normed.mT - torch.eye(u.shape[1], device=u.device)).abs().mean(dim=(1, 2)))
+    return torch.stack(means).mean(dim=0)

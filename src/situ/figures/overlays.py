@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from torch import Tensor
 from torch.nn import functional
 
-from situ.core.images import Images, Masks, resize
+from situ.core.images import Images, resize
 from situ.core.region import dilate
 
 
@@ -17,7 +17,9 @@ def enlarge(images: Images, size: int) -> Float[Tensor, "n 3 h2 w2"]:
     return functional.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
-def outline(images: Images, mask: Masks, colour: tuple[float, float, float] = (1.0, 0.2, 0.6)) -> Images:
+def outline(
+    images: Images, mask: Float[Tensor, "n 1 h2 w2"], colour: tuple[float, float, float] = (1.0, 0.2, 0.6)
+) -> Images:
     """Draw the edge of a region (where its mask passes one half) on pictures of any size."""
     inside = (resize(mask, (images.shape[-2], images.shape[-1])) > 0.5).to(images.dtype)
     edge = inside - -dilate(-inside, max(1, images.shape[-1] // 160))  # what an erosion takes away

@@ -96,5 +96,5 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
         unit_distance=UNIT_DISTANCE,
         best_subspaces=BEST_SUBSPACES,
         licence="MIT",
-        card=(FOLDER / "MODEL_CARD.md").read_text(),
+        card=(FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"),
     )
