@@ -63,9 +63,6 @@ def measure_direction(
     if as_json:
         emit_json([{"name": name, "n": n, "figures": figures} for name, figures in rows])
         return
-    names = list(rows[0][1])
-    table(
-        f"Change at the given strength, both ways, {n} pictures",
-        ["direction", *names],
-        [[name, *[f.get(k, "") for k in names]] for name, f in rows],
-    )
+    keys = list(dict.fromkeys(key for _, figures in rows for key in figures))
+    cells = [[key, *[figures.get(key, "") for _, figures in rows]] for key in keys]
+    table(f"Change at the given strength, both ways, {n} pictures", ["", *[name for name, _ in rows]], cells)
