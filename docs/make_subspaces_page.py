@@ -21,7 +21,9 @@ LELSD on the bundled portraits ({generator}), seed 0, {n} held-out pictures, at 
 the squared pixel change inside the part (dilated by 2 px). Made by `make docs`.
 
 Small parts cannot score high at 4 x 4 features, so a subspace that leaves the coarse layers alone has a higher LS: its
-mean runs over the layers that can change. And LS and the pixels can part ways: look at both.
+mean runs over the layers that can change. And LS and the pixels can part ways, because the feature layers do not see
+ToRGB, which tints the whole picture: look at both. A weight on the picture itself (`layer_weights={{"image": 5}}`, the last
+table) buys pixels inside the part for a little LS; the searches of the first two tables have it.
 
 """
 
