@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -365,7 +366,7 @@ BAD = {
     "picture as a model": ("sample -n 1 --model @black.png -o s.png", "cannot be read.*expected a generator file"),
     "unknown device": ("sample -n 1 --device abacus -o s.png", 'no device "abacus" here: expected cpu, cuda'),
     "negative seed": ("sample -n 1 --seed -3 -o s.png", "a seed is a whole number from 0, got -3"),
-    "truncation": ("sample -n 1 --truncation nan -o s.png", "truncation is a number from 0 to 1.*got nan"),
+    "truncation": ("sample -n 1 --truncation nan -o s.png", "truncation is a number from -2 to 2.*got nan"),
     "box outside": (
         "discover lelsd --box 14,8,8,8 -o found",
         r"a box is .*inside 16 x 16 pixels; got box\[14,8,8,8\]",
@@ -547,3 +548,32 @@ def test_verbs_share_their_options(verb: str) -> None:
 def test_every_verb_speaks_json() -> None:
     for path in (("demo",), ("models",), ("inspect",), ("discover", "lelsd"), ("edit",)):
         assert "--json" in command(*path).params_by_option
+
+
+@pytest.mark.parametrize("words", ["edit --nope", "sample --seed abc", "sample -n 0", "palette one.safetensors", "fly"])
+def test_wrong_words_get_one_line(situ: Situ, words: str) -> None:
+    said = situ(*words.split())
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("situ: ")
+    assert len(said.err.strip().splitlines()) == 1
+
+
+def test_a_stack_moves_with_its_directions(
+    situ: Situ, files: Path, model: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stacks"
+    folder.mkdir()
+    shutil.copy(files / "good.safetensors", folder / "good.safetensors")
+    monkeypatch.chdir(tmp_path)
+    words = ("--apply", "stacks/good.safetensors:2", "--save-stack", "stacks/stack.json", "-o", "a.png")
+    assert situ("edit", *model, *words).code == 0
+    folder.rename(tmp_path / "moved")
+    assert situ("edit", *model, "--stack", "moved/stack.json", "-o", "b.png").code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+def test_a_strength_beyond_numbers_is_refused(situ: Situ, files: Path, model: tuple[str, str], tmp_path: Path) -> None:
+    said = situ("edit", *model, "--apply", f"{files}/good.safetensors:1e39", "-o", str(tmp_path / "a.png"))
+    assert said.code == 2
+    assert "lower the strength" in said.err
+    assert not (tmp_path / "a.png").exists()

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from situ.cli.options import (
     parse_number,
     regions_of,
     require_folder,
+    require_truncation,
 )
 from situ.cli.output import describe, emit_json, progress_bar, say, table
 from situ.core.direction import Direction
@@ -45,9 +47,7 @@ def lelsd(
     ] = None,
     mask: Annotated[list[Path] | None, typer.Option("--mask", help="a picture, white inside the region")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="directions per region")] = 1,
-    space: Annotated[
-        str | None, typer.Option("--space", help="w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:10, z")
-    ] = None,
+    space: Annotated[str | None, typer.Option("--space", help="w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:9, z")] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="optimisation steps")] = 200,
     batch: Annotated[int, typer.Option("--batch", min=1, help="latents per step")] = 4,
     lr: Annotated[
@@ -80,6 +80,7 @@ def lelsd(
 ) -> None:
     """LELSD: directions optimised so that the change of every feature layer falls inside the region."""
     require_folder(out)
+    require_truncation(truncation)
     pack = open_on(model, device, low_precision)
     regions = regions_of(pack, part, box, mask)
     chosen = space or _common(pack.best_subspaces, [region.name for region in regions])
@@ -112,15 +113,21 @@ def lelsd(
         f = {"LS": math.nan, "random_LS": math.nan, "random_gain": math.nan, **direction.figures}
         cells = [f["LS"], f["random_LS"], direction.score, f["random_gain"], str(file)]
         rows.append([direction.name, str(direction.subspace), *cells])
+    done = min(int(d.figures["steps"]) for directions in found for d in directions)
+    if done < steps:
+        say(f"stopped after {done} of {steps} steps: kept what was found")
     if as_json:
-        emit_json({"generator": pack.generator.name, "method": str(method), "directions": files})
+        emit_json(
+            {"stopped": done < steps, "generator": pack.generator.name, "method": str(method), "directions": files}
+        )
         return
     table(
         "Directions, on held-out pictures at strength 1",
         ["name", "space", "LS", "of random", "region gain", "of random", "file"],
         rows,
     )
-    say(f"try: situ sweep {files[0]['file']} --seed 3 -o sweep.png")
+    on = "" if model == "portraits" else f" --model {shlex.quote(model)}"
+    say(f"try: situ sweep {shlex.quote(str(files[0]['file']))}{on} --seed 3 -o sweep.png")
 
 
 def file_name(direction: Direction, taken: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """`situ edit`: apply directions to pictures."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def edit(
     if save_stack:
         write_whole(
             save_stack,
-            lambda place: place.write_text(json.dumps({"format": "situ-stack-1", "apply": texts}, indent=2)),
+            lambda place: place.write_text(_stack_text(texts, save_stack.parent)),
         )
     result = {
         "out": str(out),
@@ -94,12 +95,21 @@ def edit(
         say(f"wrote {out}: {moved}; strength 1 of a direction is {pack.unit_distance}")
 
 
+STACK_FORMAT = "situ-stack-1"
+
+
+def _stack_text(texts: list[str], folder: Path) -> str:
+    """A stack as JSON; its files are named from the stack's own folder, so that both can move together."""
+    here = [os.path.relpath(text, folder) for text in texts]
+    return json.dumps({"format": STACK_FORMAT, "apply": here}, indent=2)
+
+
 def _read_stack(path: Path) -> list[str]:
     expected = "expected a stack as `situ edit --save-stack` writes it"
     try:
         content = json.loads(path.read_text())
-        if content["format"] != "situ-stack-1":
+        if content["format"] != STACK_FORMAT or not isinstance(content["apply"], list):
             raise KeyError(content["format"])
-        return [str(text) for text in content["apply"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [str(path.parent / text) for text in content["apply"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DirectionError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None

@@ -61,7 +61,7 @@ def inspect(
         for s in generator.spaces.values()
     ]
     table(
-        "Spaces (write w+:4-7 for some layers of W+, w:4-7 for one W vector on them, s:conv, s:10)",
+        "Spaces (write w+:4-7 for some layers of W+, w:4-7 for one W vector on them, s:conv, s:9)",
         ["space", "numbers", "slices", "slices by index"],
         rows,
     )

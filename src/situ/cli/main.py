@@ -1,6 +1,7 @@
 """The command `situ`: a table of verbs, each a plain function in a file of its own."""
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -34,13 +35,30 @@ app.command()(sweep)
 app.command(name="measure")(measure_direction)
 
 
+# the base of every error in the words of a command, wherever typer keeps it
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def run() -> None:
     """Entry point. Exit code 2 and one line for bad input, 130 for Ctrl-C."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except SituError as error:
-        messages.print(f"situ: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        messages.print("situ: stopped", style="red")
-        sys.exit(130)
+        _stop(str(error), 2)
+    except _UsageError as error:
+        message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        if "Usage:" in message:  # no words at all: the help
+            typer.echo(message)
+            sys.exit(2)
+        _stop(f"{message} (situ --help, or situ VERB --help, tells what there is)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("stopped", 130)
+    if code == 130:
+        _stop("stopped", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """One line on standard error, and out."""
+    messages.print(f"situ: {' '.join(message.split())}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)

@@ -18,6 +18,7 @@ from situ.cli.options import (
     parse_application,
     region_of,
     regions_of,
+    require_truncation,
 )
 from situ.cli.output import emit_json, table
 from situ.core.direction import require_generator
@@ -39,6 +40,7 @@ def measure_direction(
     as_json: Json = False,
 ) -> None:
     """Measure directions at their strength, both ways, on pictures that they were not found on."""
+    require_truncation(truncation)
     pack = open_on(model, device)
     chosen = regions_of(pack, part, box, mask) if part or box or mask else []
     if len(chosen) > 1:

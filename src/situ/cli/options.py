@@ -1,6 +1,7 @@
 """What the verbs share: their common options, and how texts from the command line become objects."""
 
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -53,15 +54,23 @@ def latents_of(
         raise LatentError("give --latents or --seed, not both")
     if file:
         latents = load_latents(file, generator.name)
-        latents = generator.convert(latents.with_values(latents.values.to(generator.device)), latents.space)
+        latents = generator.convert(latents.with_values(latents.values.float().to(generator.device)), latents.space)
         return latents, [f"{file.stem} {i}" for i in range(len(latents))]
-    if not math.isfinite(truncation) or not -2 <= truncation <= 2:
-        raise LatentError(f"truncation is a number from 0 to 1 (at most 2), got {truncation}")
+    require_truncation(truncation)
     chosen = seeds or default
     rows = [generator.sample(1, generator.spaces["z"], new_rng(seed), truncation) for seed in chosen]
     values = torch.cat([row.values for row in rows])
     labels = None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None])
     return Latents(values, rows[0].space, labels, rows[0].truncation), [f"seed {seed}" for seed in chosen]
+
+
+def require_truncation(truncation: float) -> float:
+    """Raises LatentError for a truncation that shows no pictures of the model."""
+    if not math.isfinite(truncation) or not -2 <= truncation <= 2:
+        raise LatentError(
+            f"truncation is a number from -2 to 2, 0 the mean picture and 1 full variety, got {truncation}"
+        )
+    return truncation
 
 
 def regions_of(pack: Pack, parts: list[str] | None, boxes: list[str] | None, masks: list[Path] | None) -> list[Region]:
@@ -103,8 +112,13 @@ def region_of(direction: Direction, pack: Pack) -> Region:
 
 def parse_application(text: str, generator: Generator) -> tuple[Direction, float]:
     """ "hair.safetensors:1.5" or "hair.safetensors:1.5@4-7" -> a direction (on those layers) and a strength."""
-    file, colon, tail = text.rpartition(":")
-    file, strength = (file, tail) if colon else (text, "1")
+    file, strength = text, "1"
+    if not Path(text).is_file():
+        file, colon, tail = text.rpartition(":")
+        file, strength = (file, tail) if colon else (text, "1")
+        holder, at, layers_alone = file.rpartition("@")
+        if not colon and at:  # FILE@LAYERS
+            file, strength = holder, f"1@{layers_alone}"
     strength, _, layers = strength.partition("@")
     number = parse_number(strength, f'the strength in "{text}"')
     direction = load_direction(file)
@@ -136,9 +150,8 @@ def require_folder(path: Path) -> Path:
     """Make an output folder and prove that it can be written. Raises FileError before any work is done."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".situ-write-test"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise FileError(
             f"cannot write to the folder {path}: {error.strerror or error}; choose another with -o"

@@ -54,7 +54,7 @@ def palette(
         draw_grid(
             Grid(
                 rows,
-                f"{names[0]} × {names[1]}",
+                f"{names[0]} and {names[1]}",
                 columns,
                 f"{captions[0]}; {names[0]} across, {names[1]} down",
             )

@@ -57,7 +57,8 @@ def sweep(
     result: dict[str, object] = {"out": str(out), "direction": chosen.name, "pictures": captions}
     note = ""
     if distances is not None:
-        steps = parse_numbers(distances, "a distance in --distances")
+        side = 1 if scale >= 0 else -1
+        steps = [side * d for d in parse_numbers(distances, "a distance in --distances")]
         pictures, found, reached = traversal.sweep_distances(
             pack.generator, chosen, latents, steps, pack.distance.between, force
         )
@@ -70,7 +71,7 @@ def sweep(
         columns = [f"d {s:g}" for s in steps]
     else:
         if alphas is not None:
-            steps, chosen, word = parse_numbers(alphas, "an α in --alphas"), replace(chosen, unit=1.0), "α "
+            steps, chosen, word = parse_numbers(alphas, "an α in --alphas"), replace(chosen, unit=1.0), "alpha "
         else:
             steps, word = parse_numbers(strengths or "-2,-1,0,1,2", "a strength in --strengths"), ""
         pictures = traversal.sweep(pack.generator, chosen, latents, [s * scale for s in steps], force)

@@ -125,24 +125,16 @@ def load_direction(path: Path | str) -> Direction:
                 raise DirectionError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
             vector = file.get_tensor("vector")
         space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
+        if not all(isinstance(header[key], str) for key in ("generator", "region", "found_by", "name", "licence")):
+            raise TypeError("its names are no texts")
         return Direction(
             vector=vector,
             subspace=Subspace(space, tuple(header["layers"]), header["tied"]),
-            figures=header["figures"],
-            **{
-                k: header[k]
-                for k in (
-                    "generator",
-                    "region",
-                    "found_by",
-                    "unit",
-                    "score",
-                    "name",
-                    "seed",
-                    "truncation",
-                    "licence",
-                )
-            },
+            figures={str(key): float(value) for key, value in header["figures"].items()},
+            unit=float(header["unit"]),
+            score=float(header["score"]),
+            truncation=float(header["truncation"]),
+            **{key: header[key] for key in ("generator", "region", "found_by", "name", "seed", "licence")},
         )
     except DirectionError:
         raise

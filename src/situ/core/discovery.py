@@ -66,18 +66,23 @@ def discover(
 
     Returns:
         one list per region, best region gain first. `figures` of each direction holds its "LS", and "random_LS" and
-        "random_gain", the means over random directions.
+        "random_gain", the means over random directions. Ctrl-C leaves what is not yet measured without figures.
     """
     held_out = held_out_latents(generator, calibration, rng)
     found = method.find(generator, regions, rng, progress)
+    stopped = False
     baselines: dict[str, list[dict[str, float]]] = {}
     judged = []
     for i, (region, directions) in enumerate(zip(regions, found, strict=True)):
         rows = []
         for direction in directions:
             try:
+                if stopped:
+                    raise KeyboardInterrupt
                 direction = judge(generator, direction, region, held_out, calibration)
-            except DirectionError:  # it hardly changes the picture: kept, unmeasured, behind the others
+            except (DirectionError, KeyboardInterrupt) as error:
+                # it hardly changes the picture, or there is no time: kept, unmeasured, behind the others
+                stopped = stopped or isinstance(error, KeyboardInterrupt)
                 rows.append(direction)
                 continue
             key = str(direction.subspace)
@@ -86,7 +91,11 @@ def discover(
                     baselines[key] = random_baseline(
                         generator, direction.subspace, regions, held_out, calibration, random, rng
                     )
-                except DirectionError:  # random directions hardly change the pictures: nothing to compare with
+                except (
+                    DirectionError,
+                    KeyboardInterrupt,
+                ):
+                    # random directions hardly change the pictures, or there is no time: nothing to compare with
                     baselines[key] = [{"random_LS": math.nan, "random_gain": math.nan}] * len(regions)
             rows.append(replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})}))
         judged.append(

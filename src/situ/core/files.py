@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from situ.core.errors import FileError
 
 
@@ -28,7 +30,7 @@ def write_whole(path: Path | str, write: Callable[[Path], object]) -> None:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, ValueError, SafetensorError) as error:  # Pillow's limits of a format are ValueErrors
+        raise FileError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         temporary.unlink(missing_ok=True)

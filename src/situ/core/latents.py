@@ -5,6 +5,7 @@ slices that may move, and whether they move together. No method branches on the 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -254,7 +255,9 @@ def load_latents(path: Path | str, generator: str | None = None) -> Latents:
                 raise LatentError(f"{path} holds codes of {header['generator']}, this model is {generator}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
-        latents = Latents(tensors["values"], space, tensors.get("labels"), header["truncation"])
+        latents = Latents(tensors["values"], space, tensors.get("labels"), float(header["truncation"]))
+        if not len(latents) or not math.isfinite(latents.truncation):
+            raise ValueError(f"{len(latents)} codes, truncation {latents.truncation}")
     except LatentError:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:

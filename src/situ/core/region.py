@@ -114,7 +114,7 @@ class Brush:
     label: str = field(default="brush")
 
     def __post_init__(self) -> None:
-        if not (self.painted > 0).any():
+        if not (self.painted > 0.5).any():
             raise RegionError(f"the mask {self.label} is empty: paint the region white on black")
 
     @property

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from situ.core.direction import Direction, Edit, PerceptualDistance, require_generator, solve_distance
+from situ.core.errors import DirectionError
 from situ.core.generator import Generator
 from situ.core.latents import Latents
 
@@ -39,6 +40,8 @@ def synthesize_edits(
                     for j, picture in zip(part, generator.synthesize(moved, resume=state).images, strict=True):
                         pictures[j] = picture
             rows.append(torch.stack([picture for picture in pictures if picture is not None]))
+            if not rows[-1].isfinite().all():
+                raise DirectionError("the edited picture leaves what numbers can hold: lower the strength")
     return torch.stack(rows)
 
 

@@ -120,6 +120,8 @@ class _Search:
         self.method, self.generator, self.regions, self.rng = method, generator, regions, rng
         self.seed = rng.initial_seed()
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
+        if method.k > self.subspace.dim:
+            raise SituError(f"{self.subspace} has {self.subspace.dim} dimensions, too few for k={method.k} directions")
         self.first = generator.first_step(self.subspace)
         layers = features_from(generator, self.first)
         unknown = set(method.layer_weights) - {layer.name for layer in generator.layers} - {IMAGE}

@@ -49,7 +49,8 @@ def draw_grid(grid: Grid) -> Image.Image:
     left = 12 + (8 + 9 * words if words else 0)
     top = 10 + (30 if grid.title else 0) + (20 if grid.note else 0) + (20 if grid.columns else 0)
     widest = max(len(row.images) for row in grid.rows)
-    width = left + widest * (cell + gap) + 8
+    texts = ((grid.title, 20), (grid.note, 13))
+    width = max(left + widest * (cell + gap) + 8, *(24 + int(_font(size).getlength(text)) for text, size in texts))
     canvas = Image.new("RGB", (width, top + len(grid.rows) * (cell + gap) + 6), _PAPER)
     draw = ImageDraw.Draw(canvas)
     if grid.title:
