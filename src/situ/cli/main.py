@@ -47,8 +47,7 @@ def run() -> None:
         _stop(str(error), 2)
     except _UsageError as error:
         message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
-        if "Usage:" in message:  # no words at all: the help
-            typer.echo(message)
+        if not message.strip():  # a verb was missing, and the help has been shown
             sys.exit(2)
         _stop(f"{message} (situ --help, or situ VERB --help, tells what there is)", 2)
     except (KeyboardInterrupt, typer.Abort):
