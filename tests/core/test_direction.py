@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from situ.core.direction import (
-    FORMAT,
+    DIRECTION_FILE,
     Direction,
     Edit,
     calibrate,
@@ -216,7 +216,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def saved_header(tmp_path: Path, **changes: object) -> Path:
     """A file whose header says something else."""
     content = {
-        "format": FORMAT,
+        "format": DIRECTION_FILE.format,
         "name": "",
         "space": {"name": "w", "slices": [["w", 12, ""]]},
         "layers": [0],

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from situ.core.errors import LatentError
 from situ.core.latents import (
-    LATENTS_FORMAT,
+    LATENTS_FILE,
     Latents,
     LatentSpace,
     Slice,
@@ -203,7 +203,7 @@ def test_files_that_are_no_latents_are_refused(tmp_path: Path) -> None:
 
 
 def header(**changes: object) -> dict[str, str]:
-    content = {"format": LATENTS_FORMAT, "space": {"name": "w", "slices": [["w", 3, ""]]}, "generator": "toy"}
+    content = {"format": LATENTS_FILE.format, "space": {"name": "w", "slices": [["w", 3, ""]]}, "generator": "toy"}
     return {"situ": json.dumps({**content, "truncation": 1.0, **changes})}
 
 

@@ -1,19 +1,18 @@
 """Situ's own generator files: safetensors with the architecture's settings in the header."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
-from situ.core.errors import ModelError, SituError
-from situ.core.files import write_whole
+from situ.core.containers import Container
+from situ.core.errors import ModelError
 from situ.generators.stylegan2 import Noise, StyleGAN2, StyleGAN2Network, StyleGAN2Settings
 
-FORMAT = "situ-stylegan2-1"
+GENERATOR_FILE = Container("situ-stylegan2-1", "generator file", "", ModelError)
 
 
 def save_stylegan2(
@@ -29,9 +28,8 @@ def save_stylegan2(
         dtype: of the stored weights; torch.float16 halves the file.
         noise: the noise that the generator was trained with, used unless another is asked for.
     """
-    header = {"format": FORMAT, "settings": asdict(network.settings), "noise": noise, "licence": licence}
-    tensors = {key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()}
-    write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
+    header = {"settings": asdict(network.settings), "noise": noise, "licence": licence}
+    GENERATOR_FILE.write(path, header, {key: value.to(dtype) for key, value in network.state_dict().items()})
 
 
 def load_stylegan2(
@@ -46,17 +44,10 @@ def load_stylegan2(
     Raises:
         ModelError: missing, something else, or damaged.
     """
-    expected = f"expected a generator file ({FORMAT}, .safetensors)"
-    if not Path(path).is_file():
-        raise ModelError(f"no model at {path}: {expected}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("situ", "{}"))
-            if header.get("format") != FORMAT:
-                raise ModelError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
+
+    def build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> StyleGAN2:
         network = StyleGAN2Network(StyleGAN2Settings(**header["settings"]))
-        network.load_state_dict(tensors)
+        network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
         lowered = 3 if low_precision else 0
         return StyleGAN2(
             network.to(device),
@@ -64,16 +55,5 @@ def load_stylegan2(
             low_precision=torch.bfloat16,
             low_precision_resolutions=lowered,
         )
-    except ModelError:
-        raise
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SituError,
-    ) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
+
+    return GENERATOR_FILE.read(path, build)

@@ -5,26 +5,24 @@ a - a is the identity; where terms live in different spaces they are applied fro
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from situ.core.errors import DirectionError, LatentError
-from situ.core.files import write_whole
+from situ.core.containers import Container
+from situ.core.errors import DirectionError
 from situ.core.generator import Generator
 from situ.core.images import Images
-from situ.core.latents import Latents, LatentSpace, Slice, Subspace
+from situ.core.latents import Latents, LatentSpace, Subspace
 
-FORMAT = "situ-direction-1"
+DIRECTION_FILE = Container("situ-direction-1", "direction file", " as `situ discover` writes it", DirectionError)
 
 PerceptualDistance = Callable[[Images, Images], Float[Tensor, " n"]]
 
@@ -88,11 +86,9 @@ class Direction:
 
     def save(self, path: Path | str) -> None:
         """Write it as safetensors, whole or not at all. Raises FileError where the place cannot be written."""
-        space = self.subspace.space
         header = {
-            "format": FORMAT,
             "name": self.name,
-            "space": {"name": space.name, "slices": [[s.name, s.size, s.kind] for s in space.slices]},
+            "space": self.subspace.space.described(),
             "layers": list(self.subspace.chosen),
             "tied": self.subspace.tied,
             "generator": self.generator,
@@ -105,8 +101,7 @@ class Direction:
             "truncation": self.truncation,
             "licence": self.licence,
         }
-        tensors = {"vector": self.vector.detach().cpu().float().contiguous()}
-        write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
+        DIRECTION_FILE.write(path, header, {"vector": self.vector.float()})
 
 
 def load_direction(path: Path | str) -> Direction:
@@ -115,31 +110,23 @@ def load_direction(path: Path | str) -> Direction:
     Raises:
         DirectionError: missing, not a direction, or damaged.
     """
-    expected = f"expected a direction file ({FORMAT}, .safetensors) as `situ discover` writes it"
-    if not Path(path).is_file():
-        raise DirectionError(f"no direction file at {path}: {expected}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("situ", "{}"))
-            if header.get("format") != FORMAT:
-                raise DirectionError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
-            vector = file.get_tensor("vector")
-        space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
-        if not all(isinstance(header[key], str) for key in ("generator", "region", "found_by", "name", "licence")):
-            raise TypeError("its names are no texts")
+
+    def build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Direction:
+        texts = ("generator", "region", "found_by", "name", "licence")
+        if not all(isinstance(header[key], str) for key in texts):
+            raise TypeError(f"{', '.join(texts)} must be texts")
         return Direction(
-            vector=vector,
-            subspace=Subspace(space, tuple(header["layers"]), header["tied"]),
+            vector=tensors["vector"],
+            subspace=Subspace(LatentSpace.from_described(header["space"]), tuple(header["layers"]), header["tied"]),
             figures={str(key): float(value) for key, value in header["figures"].items()},
             unit=float(header["unit"]),
             score=float(header["score"]),
             truncation=float(header["truncation"]),
-            **{key: header[key] for key in ("generator", "region", "found_by", "name", "seed", "licence")},
+            seed=header["seed"],
+            **{key: header[key] for key in texts},
         )
-    except DirectionError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, LatentError) as error:
-        raise DirectionError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
+
+    return DIRECTION_FILE.read(path, build)
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,19 @@ Z, W, W+, S, S without ToRGB, one layer of S, "W on layers 4-7" and BigGAN's Z+ 
 slices that may move, and whether they move together. No method branches on the space or on the generator.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from situ.core.containers import Container
 from situ.core.errors import LatentError
-from situ.core.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,15 @@ class LatentSpace:
         for s in self.slices:
             offsets.append(offsets[-1] + s.size)
         return tuple(offsets)
+
+    def described(self) -> dict[str, object]:
+        """The space as JSON can hold it."""
+        return {"name": self.name, "slices": [[s.name, s.size, s.kind] for s in self.slices]}
+
+    @classmethod
+    def from_described(cls, description: Mapping[str, Any]) -> "LatentSpace":
+        """The space of a description."""
+        return cls(description["name"], tuple(Slice(*s) for s in description["slices"]))
 
     def split(self, values: Float[Tensor, "*n d"]) -> tuple[Tensor, ...]:
         """(..., dim) -> one (..., size) view per slice."""
@@ -216,22 +223,16 @@ class Latents:
         return self
 
 
-LATENTS_FORMAT = "situ-latents-1"
+LATENTS_FILE = Container("situ-latents-1", "latents file", " as `situ sample --latents` writes it", LatentError)
 
 
 def save_latents(latents: Latents, path: Path | str, generator: str) -> None:
     """Write codes as safetensors, whole or not at all, with the name of their generator."""
-    space = latents.space
-    header = {
-        "format": LATENTS_FORMAT,
-        "space": {"name": space.name, "slices": [[s.name, s.size, s.kind] for s in space.slices]},
-        "generator": generator,
-        "truncation": latents.truncation,
-    }
-    tensors = {"values": latents.values.detach().cpu().contiguous()}
+    header = {"space": latents.space.described(), "generator": generator, "truncation": latents.truncation}
+    tensors = {"values": latents.values}
     if latents.labels is not None:
-        tensors["labels"] = latents.labels.detach().cpu().contiguous()
-    write_whole(path, lambda place: save_file(tensors, place, {"situ": json.dumps(header)}))
+        tensors["labels"] = latents.labels
+    LATENTS_FILE.write(path, header, tensors)
 
 
 def load_latents(path: Path | str, generator: str | None = None) -> Latents:
@@ -243,23 +244,15 @@ def load_latents(path: Path | str, generator: str | None = None) -> Latents:
     Raises:
         LatentError: missing, foreign or damaged file, another generator's codes, or codes that are not finite.
     """
-    expected = f"expected a latents file ({LATENTS_FORMAT}, .safetensors) as `situ sample --latents` writes it"
-    if not Path(path).is_file():
-        raise LatentError(f"no latents file at {path}: {expected}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("situ", "{}"))
-            if header.get("format") != LATENTS_FORMAT:
-                raise LatentError(f"{path} holds something else ({header.get('format', 'no format')}): {expected}")
-            if generator is not None and header["generator"] != generator:
-                raise LatentError(f"{path} holds codes of {header['generator']}, this model is {generator}")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        space = LatentSpace(header["space"]["name"], tuple(Slice(*s) for s in header["space"]["slices"]))
-        latents = Latents(tensors["values"], space, tensors.get("labels"), float(header["truncation"]))
-        if not len(latents) or not math.isfinite(latents.truncation):
-            raise ValueError(f"{len(latents)} codes, truncation {latents.truncation}")
-    except LatentError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LatentError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None
+
+    def build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Latents, str]:
+        space, truncation = LatentSpace.from_described(header["space"]), float(header["truncation"])
+        latents = Latents(tensors["values"], space, tensors.get("labels"), truncation)
+        if not len(latents) or not math.isfinite(truncation):
+            raise ValueError(f"{len(latents)} codes, truncation {truncation}")
+        return latents, header["generator"]
+
+    latents, made_by = LATENTS_FILE.read(path, build)
+    if generator not in (None, made_by):
+        raise LatentError(f"{path} holds codes of {made_by}, this model is {generator}: sample or invert on this model")
     return latents.require_finite()
