@@ -24,6 +24,8 @@ from situ.core.latents import Latents, LatentSpace, Subspace
 
 DIRECTION_FILE = Container("situ-direction-1", "direction file", " as `situ discover` writes it", DirectionError)
 
+BATCH = 32  # pictures in one pass when distances are measured; bounds memory
+
 PerceptualDistance = Callable[[Images, Images], Float[Tensor, " n"]]
 
 
@@ -227,7 +229,15 @@ def _distance_at(
 ) -> Tensor:
     move = direction.subspace.lift(direction.vector.to(base.values))
     edited = base.with_values(base.values + alpha[:, None].to(base.values) * move)
-    return distance(before, generator.synthesize(edited).images)
+    parts = range(0, len(base), BATCH)
+    after = (generator.synthesize(edited[i : i + BATCH]).images for i in parts)
+    return torch.cat([distance(before[i : i + BATCH], images) for i, images in zip(parts, after, strict=True)])
+
+
+def _pictures(generator: Generator, latents: Latents) -> Images:
+    """The pictures of latents, at most BATCH in one pass."""
+    parts = range(0, len(latents), BATCH)
+    return torch.cat([generator.synthesize(latents[i : i + BATCH]).images for i in parts])
 
 
 def solve_distance(
@@ -260,7 +270,7 @@ def solve_distance(
     best, reached_distance = high.clone(), torch.full([n], math.inf)
     doublings = 0
     with torch.no_grad():
-        before = generator.synthesize(base).images
+        before = _pictures(generator, base)
         for _ in range(steps):
             alpha = torch.where(bracketed, (low + high) / 2, high)
             d = _distance_at(generator, direction, base, before, sign * alpha, distance).cpu().float()
@@ -313,7 +323,7 @@ def calibrate(
     power = 2.0  # the distance grows about like α^power; squared features start at 2
     before_last: tuple[float, float] | None = None
     with torch.no_grad():
-        before = generator.synthesize(both).images
+        before = _pictures(generator, both)
         for _ in range(24):
             reached = float(_distance_at(generator, direction, both, before, signs * alpha, distance).mean())
             if abs(reached - target) <= tolerance * target:
