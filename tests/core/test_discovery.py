@@ -1,5 +1,6 @@
 """The verb `discover`: repeatable, judged on held-out codes, beside random directions, and stoppable."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -159,6 +160,19 @@ def test_ctrl_c_before_anything_is_found_stops() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         QUICK.find(TOY, regions(0), seeded(), progress)
+
+
+@pytest.mark.parametrize("stop_in", ["judge", "random_baseline"])
+def test_ctrl_c_while_measuring_keeps_what_was_found(stop_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"situ.core.discovery.{stop_in}", interrupted)
+    found = discover(TOY, regions(0, 1), QUICK, seeded(), CALIBRATION)
+    assert [len(directions) for directions in found] == [1, 1]
+    assert math.isfinite(found[0][0].score) == (stop_in == "random_baseline")
+    assert math.isnan(found[1][0].score)
+    assert "random_LS" not in found[0][0].figures
 
 
 def test_progress_counts_to_the_end() -> None:

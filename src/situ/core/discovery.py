@@ -70,38 +70,29 @@ def discover(
     """
     held_out = held_out_latents(generator, calibration, rng)
     found = method.find(generator, regions, rng, progress)
-    stopped = False
+    judged = [list(directions) for directions in found]  # what is not measured stays as it was found
     baselines: dict[str, list[dict[str, float]]] = {}
-    judged = []
-    for i, (region, directions) in enumerate(zip(regions, found, strict=True)):
-        rows = []
-        for direction in directions:
-            try:
-                if stopped:
-                    raise KeyboardInterrupt
-                direction = judge(generator, direction, region, held_out, calibration)
-            except (DirectionError, KeyboardInterrupt) as error:
-                # it hardly changes the picture, or there is no time: kept, unmeasured, behind the others
-                stopped = stopped or isinstance(error, KeyboardInterrupt)
-                rows.append(direction)
-                continue
-            key = str(direction.subspace)
-            if random and key not in baselines:
+    try:
+        for i, region in enumerate(regions):
+            for j, direction in enumerate(judged[i]):
                 try:
-                    baselines[key] = random_baseline(
-                        generator, direction.subspace, regions, held_out, calibration, random, rng
-                    )
-                except (
-                    DirectionError,
-                    KeyboardInterrupt,
-                ):
-                    # random directions hardly change the pictures, or there is no time: nothing to compare with
-                    baselines[key] = [{"random_LS": math.nan, "random_gain": math.nan}] * len(regions)
-            rows.append(replace(direction, figures={**direction.figures, **(baselines[key][i] if random else {})}))
-        judged.append(
-            sorted(rows, key=lambda direction: -direction.score if math.isfinite(direction.score) else math.inf)
-        )
-    return judged
+                    judged[i][j] = judge(generator, direction, region, held_out, calibration)
+                except DirectionError:  # it hardly changes the picture
+                    continue
+                if not random:
+                    continue
+                key = str(direction.subspace)
+                if key not in baselines:
+                    try:
+                        baselines[key] = random_baseline(
+                            generator, direction.subspace, regions, held_out, calibration, random, rng
+                        )
+                    except DirectionError:  # random directions hardly change the pictures: nothing to compare with
+                        baselines[key] = [{"random_LS": math.nan, "random_gain": math.nan}] * len(regions)
+                judged[i][j] = replace(judged[i][j], figures={**judged[i][j].figures, **baselines[key][i]})
+    except KeyboardInterrupt:
+        pass  # no time to measure the rest: all that was found is kept
+    return [sorted(rows, key=lambda d: -d.score if math.isfinite(d.score) else math.inf) for rows in judged]
 
 
 def judge(
