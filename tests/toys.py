@@ -75,12 +75,13 @@ class TileSegmenter:
 
     name = "tile-segmenter"
     parts = TILES
+    layers = ()
 
-    def segment(self, images: Tensor) -> Tensor:
+    def segment(self, synthesis: Synthesis) -> Tensor:
         tile = torch.arange(16) // 8
         place = tile[:, None] * 2 + tile[None, :]
         masks = torch.stack([(place == t).float() for t in range(4)])
-        return masks.expand(len(images), -1, -1, -1)
+        return masks.expand(len(synthesis.images), -1, -1, -1)
 
 
 def tiny_network(seed: int = 0, resolution: int = 16) -> StyleGAN2Network:

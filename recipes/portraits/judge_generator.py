@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from situ.core.files import write_whole
+from situ.core.generator import Synthesis
 from situ.core.images import Images, save_sheet
 from situ.core.region import Segmenter
 from situ.packs.library import open_model
@@ -27,7 +28,7 @@ FACIAL = ("hair", "skin", "left brow", "right brow", "left eye", "right eye", "n
 
 def places(images: Images, segmenter: Segmenter) -> Float[Tensor, "n p 3"]:
     """Area (share of the picture), row and column (pixels of 64) of every facial part."""
-    masks = torch.cat([segmenter.segment(part) for part in images.split(64)])
+    masks = torch.cat([segmenter.segment(Synthesis(part)) for part in images.split(64)])
     won = masks.argmax(dim=1)  # (n, 64, 64)
     rows = torch.arange(64.0)[:, None].expand(64, 64)
     columns = torch.arange(64.0)[None, :].expand(64, 64)

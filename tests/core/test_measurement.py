@@ -66,6 +66,7 @@ def test_the_mask_is_the_union_before_and_after() -> None:
         """What is brighter than grey."""
 
         name = "bright"
+        layers = ()
 
         def mask(self, synthesis: object) -> torch.Tensor:
             return (synthesis.images[:, :1] > 0).float()  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,13 +16,14 @@ class Columns:
 
     name = "columns"
     parts = ("red", "green", "blue")
+    layers = ()
 
     def __init__(self) -> None:
         self.calls = 0
 
-    def segment(self, images: torch.Tensor) -> torch.Tensor:
+    def segment(self, synthesis: Synthesis) -> torch.Tensor:
         self.calls += 1
-        return images.softmax(dim=1)
+        return synthesis.images.softmax(dim=1)
 
 
 def synthesis() -> Synthesis:

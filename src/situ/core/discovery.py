@@ -1,7 +1,7 @@
 """Finding directions: the contract of the methods, and the verb that calls one and makes its results comparable."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -152,6 +152,44 @@ def random_baseline(
             }
         )
     return rows
+
+
+def as_directions(
+    method: object,
+    generator: Generator,
+    subspace: Subspace,
+    region: Region,
+    vectors: Float[Tensor, "k d"],
+    *,
+    seed: int | None,
+    truncation: float = 1.0,
+    figures: Sequence[Mapping[str, float]] = (),
+    names: Sequence[str] = (),
+) -> list[Direction]:
+    """Vectors of a subspace as unit directions of a region that a method found, best first.
+
+    Args:
+        method: a frozen dataclass; it and its settings are written into the directions.
+        figures: what the method knows of each vector; nothing by default.
+        names: one each; by default the region's name, numbered where there are several.
+    """
+    settings = ", ".join(f"{k}={v!r}" for k, v in vars(method).items())
+    unit = (vectors / vectors.norm(dim=-1, keepdim=True)).detach().cpu()
+    numbered = [region.name if len(unit) == 1 else f"{region.name}-{i + 1}" for i in range(len(unit))]
+    return [
+        Direction(
+            vector=vector,
+            subspace=subspace,
+            generator=generator.name,
+            region=region.name,
+            found_by=f"{type(method).__name__}({settings})",
+            figures=dict(figures[i]) if figures else {},
+            name=(names or numbered)[i],
+            seed=seed,
+            truncation=truncation,
+        )
+        for i, vector in enumerate(unit)
+    ]
 
 
 def spread(latents: Latents, subspace: Subspace) -> Float[Tensor, ""]:

@@ -77,10 +77,11 @@ def edited_images(
         require_generator(direction, generator, force)
     first = min((generator.first_step(direction.subspace) for direction, _ in terms), default=0)
     names = [layer.name for layer in features_from(generator, first)]
+    asked = list({*names, *region.layers})
     with torch.no_grad():
         if before is None:
-            before = generator.synthesize(latents, names)
-        after = generator.synthesize(edit.apply(generator, latents, strength, force), names)
+            before = generator.synthesize(latents, asked)
+        after = generator.synthesize(edit.apply(generator, latents, strength, force), asked)
         s, s_edited = region.mask(before), region.mask(after)
         features = {name: before.features[name] for name in names}
         scores = localization_scores(features, after.features, aggregate(s, s_edited)) if names else None

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from situ.core.errors import RegionError
 from situ.core.generator import Synthesis
-from situ.core.images import Images, Masks, load_image, resize
+from situ.core.images import Masks, load_image, resize
 
 
 @runtime_checkable
@@ -21,19 +21,28 @@ class Region(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The generator's feature layers that the mask is made from, besides the picture."""
+        ...
+
     def mask(self, synthesis: Synthesis) -> Masks:
-        """(n, 1, h, w) in [0, 1], at any size; constant with respect to the latent unless the region says so."""
+        """(n, 1, h, w) in [0, 1], at any size; constant with respect to the latent unless the region says so.
+
+        The synthesis must hold the features of `layers`.
+        """
         ...
 
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """A frozen network that labels the parts of a picture."""
+    """A frozen network that labels the parts of a picture, from its pixels or from the generator's features."""
 
     name: str
     parts: tuple[str, ...]
+    layers: tuple[str, ...]  # the feature layers that it looks at; () for the picture alone
 
-    def segment(self, images: Images) -> Float[Tensor, "n p h w"]:
+    def segment(self, synthesis: Synthesis) -> Float[Tensor, "n p h w"]:
         """Probability of every part at every pixel, at the segmenter's own size; differentiable."""
         ...
 
@@ -56,20 +65,23 @@ class Part:
     def name(self) -> str:
         return "+".join(self.labels)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.segmenter.layers
+
     def mask(self, synthesis: Synthesis) -> Masks:
         """See `Region.mask`. All parts of one segmenter share one segmentation of the synthesis."""
         chosen = sorted({self.segmenter.parts.index(label) for label in self.labels})
         if self.soft:
-            images = synthesis.images
-            probabilities = synthesis.once((self.segmenter, "soft"), lambda: self.segmenter.segment(images))
+            probabilities = synthesis.once((self.segmenter, "soft"), lambda: self.segmenter.segment(synthesis))
             return probabilities[:, chosen].sum(dim=1, keepdim=True)
-        winners = synthesis.once((self.segmenter, "hard"), lambda: _winners(self.segmenter, synthesis.images))
+        winners = synthesis.once((self.segmenter, "hard"), lambda: _winners(self.segmenter, synthesis))
         return torch.isin(winners, torch.tensor(chosen, device=winners.device)).to(synthesis.images.dtype)
 
 
-def _winners(segmenter: Segmenter, images: Images) -> Tensor:
+def _winners(segmenter: Segmenter, synthesis: Synthesis) -> Tensor:
     with torch.no_grad():
-        return segmenter.segment(images.detach()).argmax(dim=1, keepdim=True)
+        return segmenter.segment(synthesis).argmax(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class Box:
     column: int
     height: int
     width: int
+    layers = ()
 
     @property
     def name(self) -> str:
@@ -112,6 +125,7 @@ class Brush:
 
     painted: Float[Tensor, "1 1 h w"]
     label: str = field(default="brush")
+    layers = ()
 
     def __post_init__(self) -> None:
         if not (self.painted > 0.5).any():
@@ -137,6 +151,10 @@ class Rest:
     @property
     def name(self) -> str:
         return f"not {self.region.name}"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.region.layers
 
     def mask(self, synthesis: Synthesis) -> Masks:
         """See `Region.mask`."""

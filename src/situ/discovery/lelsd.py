@@ -12,14 +12,14 @@ layer are not repeated for x', and only u gets gradients. To edit the background
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from situ.core.direction import Direction
-from situ.core.discovery import spread
+from situ.core.discovery import as_directions, spread
 from situ.core.errors import SituError
 from situ.core.generator import Generator, Synthesis, features_from
 from situ.core.latents import Latents, Subspace, parse_subspace
@@ -35,25 +35,26 @@ IMAGE = "image"  # the name under which the picture itself can count as a layer
 class LELSD:
     """The method and its settings; the paper's values are the defaults."""
 
-    space: str = "w+"  # as parse_subspace reads it: "w", "w+:4-7", "w:4-7" (tied), "s:conv", "z"
-    k: int = 1  # directions per region
-    correlation: float = 1.0  # c, weight of R (only matters for k > 1)
-    samples: int = 800  # latents per direction
-    batch: int = 4  # latents per step
-    lr: float = 1e-3
-    halve_every: int = 50  # steps between halvings of lr
-    alpha: tuple[float, float] = (0.5, 3.0)  # |α| is uniform in this range, its sign random
-    alpha_unit: AlphaUnit = "raw"  # "spread": α in root-mean-square distances of latents from their mean
-    alpha_per_sample: bool = True  # False: one α per batch
-    unit_norm: bool = True  # u is kept at norm 1
-    aggregation: Aggregation = "average"
-    distance: FeatureDistance = "l2"
-    # feature layer -> weight in LS, 1 if not named; "image" is the picture itself, 0 (the paper) if not named
-    layer_weights: Mapping[str, float] = field(default_factory=dict)
-    truncation: float = 0.7
-    alternate: bool = False  # True: a step updates one u_k only (k times as many steps), as published
-    absolute_correlation: bool = False  # True: R = -mean |Corr - I|, as coded
-    max_pictures: int = 16  # edited pictures in one pass; bounds memory, and on a CPU 16 are fastest
+    space: Annotated[str, "subspace: w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:9, z"] = "w+"
+    k: Annotated[int, "directions per region"] = 1
+    correlation: Annotated[float, "c, weight of R (only matters for k > 1)"] = 1.0
+    samples: Annotated[int, "latents per direction"] = 800
+    batch: Annotated[int, "latents per step"] = 4
+    lr: Annotated[float, "learning rate"] = 1e-3
+    halve_every: Annotated[int, "steps between halvings of lr"] = 50
+    alpha: Annotated[tuple[float, float], "|α| is uniform in this range, its sign random"] = (0.5, 3.0)
+    alpha_unit: Annotated[AlphaUnit, "spread: α in root-mean-square distances of latents from their mean"] = "raw"
+    alpha_per_sample: Annotated[bool, "one α per sample, not one per batch"] = True
+    unit_norm: Annotated[bool, "u is kept at norm 1"] = True
+    aggregation: Annotated[Aggregation, "how the masks of x and x' become one"] = "average"
+    distance: Annotated[FeatureDistance, "between features"] = "l2"
+    layer_weights: Annotated[
+        Mapping[str, float], "feature layer -> weight in LS, 1 if not named; image, the picture itself, 0 if not named"
+    ] = field(default_factory=dict)
+    truncation: Annotated[float, "of the latents that are searched"] = 0.7
+    alternate: Annotated[bool, "a step updates one u_k only (k times as many steps), as published"] = False
+    absolute_correlation: Annotated[bool, "R = -mean |Corr - I|, as coded"] = False
+    max_pictures: Annotated[int, "edited pictures in one pass; bounds memory"] = 16  # on a CPU 16 are fastest
 
     def __post_init__(self) -> None:
         positive = {
@@ -122,8 +123,8 @@ class _Search:
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
         if method.k > self.subspace.dim:
             raise SituError(f"{self.subspace} has {self.subspace.dim} dimensions, too few for k={method.k} directions")
-        self.first = generator.first_step(self.subspace)
-        layers = features_from(generator, self.first)
+        first = generator.first_step(self.subspace)
+        layers = features_from(generator, first)
         unknown = set(method.layer_weights) - {layer.name for layer in generator.layers} - {IMAGE}
         if unknown:
             names = ", ".join(layer.name for layer in generator.layers)
@@ -134,6 +135,10 @@ class _Search:
             self.weights[IMAGE] = method.layer_weights[IMAGE]
         if not self.weights:
             raise SituError(f"no feature layer that {self.subspace} can change has a weight: nothing to optimise")
+        self.asked = list({*self.names, *(name for region in regions for name in region.layers)})
+        # x' goes on from where x first changes, or from the first features that a mask is made of
+        steps = [layer.step for layer in generator.layers if layer.name in self.asked]
+        self.first = min([first, *steps])
         self.length = self._length()
         u = torch.randn(method.k, len(regions), self.subspace.dim, generator=rng, device=rng.device)
         u = (u / u.norm(dim=-1, keepdim=True)).to(generator.device)
@@ -166,7 +171,7 @@ class _Search:
         method, n = self.method, self.method.batch
         latents = self._sample(n)
         with torch.no_grad():
-            before = self.generator.synthesize(latents, self.names, keep=self.first)
+            before = self.generator.synthesize(latents, self.asked, keep=self.first)
             masks = [region.mask(before).detach() for region in self.regions]
         active = [index % method.k] if method.alternate else list(range(method.k))
         pairs = [(r, k) for r in range(len(self.regions)) for k in active]
@@ -212,7 +217,7 @@ class _Search:
         tiled = latents.repeat(m)
         edited = tiled.with_values(tiled.values + moves.reshape(m * n, -1))
         state = before.state.repeat(m) if before.state else None
-        after = self.generator.synthesize(edited, self.names, resume=state)
+        after = self.generator.synthesize(edited, self.asked, resume=state)
         masks_after = {r: self.regions[r].mask(after) for r in {r for r, _ in pairs}}
         s_edited = torch.cat([masks_after[r][j * n : (j + 1) * n] for j, (r, _) in enumerate(pairs)])
         s = aggregate(torch.cat([masks[r] for r, _ in pairs]), s_edited, self.method.aggregation)
@@ -244,25 +249,21 @@ class _Search:
             dim=1,
         )  # (r, k)
         u = torch.stack([(u / u.norm(dim=-1, keepdim=True)).detach().cpu() for u in self.u], dim=1)
-        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self.method).items())
         found = []
         for r, region in enumerate(self.regions):
             order = ls[r].argsort(descending=True).tolist()
+            figures = [{"search_LS": float(ls[r, k]), "steps": float(len(self.history[k]))} for k in order]
             found.append(
-                [
-                    Direction(
-                        vector=u[r, k],
-                        subspace=self.subspace,
-                        generator=self.generator.name,
-                        region=region.name,
-                        found_by=f"LELSD({settings})",
-                        figures={"search_LS": float(ls[r, k]), "steps": float(len(self.history[k]))},
-                        name=region.name if self.method.k == 1 else f"{region.name}-{rank + 1}",
-                        seed=self.seed,
-                        truncation=self.method.truncation,
-                    )
-                    for rank, k in enumerate(order)
-                ]
+                as_directions(
+                    self.method,
+                    self.generator,
+                    self.subspace,
+                    region,
+                    u[r, order],
+                    seed=self.seed,
+                    truncation=self.method.truncation,
+                    figures=figures,
+                )
             )
         return found
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from situ import Pack, open_model
+from situ.core.generator import Synthesis
 from situ.packs.portraits.portraits import FOLDER
 from situ.packs.portraits.renderer import Rendering, attributes, render, sample_factors
 
@@ -27,7 +28,7 @@ def test_weights_fit_in_the_package() -> None:
 def test_parser_knows_the_parts(pack: Pack, renders: Rendering) -> None:
     assert pack.segmenter is not None
     with torch.no_grad():
-        found = pack.segmenter.segment(renders.images).argmax(dim=1)
+        found = pack.segmenter.segment(Synthesis(renders.images)).argmax(dim=1)
     truth = renders.masks.argmax(dim=1)
     ious = [
         float(((found == i) & (truth == i)).sum() / ((found == i) | (truth == i)).sum())
@@ -75,7 +76,7 @@ def test_generated_faces_have_their_parts(pack: Pack, rng: torch.Generator) -> N
     latents = pack.generator.sample(32, pack.generator.spaces["z"], rng, 0.7)
     with torch.no_grad():
         images = pack.generator.synthesize(latents).images
-        found = pack.segmenter.segment(images).argmax(dim=1)
+        found = pack.segmenter.segment(Synthesis(images)).argmax(dim=1)
     for part, least in (
         ("hair", 100),
         ("skin", 300),
@@ -96,6 +97,6 @@ def test_low_precision_shows_the_same_faces(pack: Pack, rng: torch.Generator) ->
         a, b = pack.generator.synthesize(latents).images, low.generator.synthesize(latents).images
         assert pack.segmenter is not None
         assert low.segmenter is not None
-        agree = pack.segmenter.segment(a).argmax(dim=1) == low.segmenter.segment(b).argmax(dim=1)
+        agree = pack.segmenter.segment(Synthesis(a)).argmax(dim=1) == low.segmenter.segment(Synthesis(b)).argmax(dim=1)
     assert 0 < (a - b).abs().mean() < 0.02
     assert agree.float().mean() > 0.98

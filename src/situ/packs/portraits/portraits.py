@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from situ.checkpoints.native import load_stylegan2
-from situ.core.images import Images
+from situ.core.generator import Synthesis
 from situ.metrics.perceptual import FeatureDistance
 from situ.packs.pack import FactorReader, Pack
 from situ.packs.portraits.networks import (
@@ -43,13 +43,14 @@ class ParserSegmenter:
 
     name = "portrait-parser"
     parts = PARTS
+    layers = ()
 
     def __init__(self, parser: PortraitParser, dtype: torch.dtype = torch.float32) -> None:
         self.parser, self.dtype = parser.to(dtype), dtype
 
-    def segment(self, images: Images) -> Float[Tensor, "n p h w"]:
+    def segment(self, synthesis: Synthesis) -> Float[Tensor, "n p h w"]:
         """See `Segmenter.segment`."""
-        return self.parser(images.to(self.dtype)).float().softmax(dim=1)
+        return self.parser(synthesis.images.to(self.dtype)).float().softmax(dim=1)
 
 
 def _load(build: Callable[[dict], _Network], name: str, device: torch.device | str) -> _Network:
