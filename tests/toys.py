@@ -8,7 +8,8 @@ from torch import Tensor
 from situ.core.errors import GeneratorError
 from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
-from situ.generators.stylegan2 import StyleGAN2, StyleGAN2Network, StyleGAN2Settings
+from situ.generators.stylegan2 import StyleGAN2
+from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 
 TILES = ("top-left", "top-right", "bottom-left", "bottom-right")
 

@@ -25,7 +25,7 @@ from discriminator import Discriminator
 from situ.checkpoints.native import save_stylegan2
 from situ.core.files import write_whole
 from situ.core.images import from_bytes, load_image, save_sheet, to_bytes
-from situ.generators.stylegan2 import StyleGAN2Network, StyleGAN2Settings
+from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 from situ.packs.portraits.renderer import render, sample_factors
 
 

@@ -9,7 +9,8 @@ from situ.core.measurement import EditedImages, measure
 from situ.core.region import Box, Brush, Part, Region, Rest, load_brush, parse_part
 from situ.core.traversal import palette, sweep, sweep_distances, synthesize_edits
 from situ.discovery.lelsd import LELSD
-from situ.generators.stylegan2 import StyleGAN2, StyleGAN2Network, StyleGAN2Settings
+from situ.generators.stylegan2 import StyleGAN2
+from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 from situ.packs.library import open_model
 from situ.packs.pack import Pack
 

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from situ.core.errors import GeneratorError, LatentError
 from situ.core.latents import Latents, Subspace, parse_subspace
-from situ.generators.stylegan2 import (
-    StyleGAN2,
+from situ.generators.stylegan2 import StyleGAN2
+from situ.generators.stylegan2_network import (
+    ModulatedConvolution,
     StyleGAN2Network,
     StyleGAN2Settings,
-    _Convolution,
-    _upsample_image,
+    upsample_image,
 )
 
 SMALL = StyleGAN2Settings(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=12)
@@ -48,7 +48,7 @@ def zero_insert(x: torch.Tensor) -> torch.Tensor:
 
 def test_up_convolution_is_transposed_convolution_then_filter() -> None:
     torch.manual_seed(0)
-    layer = _Convolution(5, 4, 8, 16, up=True, clamp=None)
+    layer = ModulatedConvolution(5, 4, 8, 16, up=True, clamp=None)
     x, s = torch.randn(2, 5, 8, 8), torch.randn(2, 5)
     with torch.no_grad():
         modulated = layer.weight[None] * s[:, None, :, None, None]
@@ -61,13 +61,15 @@ def test_up_convolution_is_transposed_convolution_then_filter() -> None:
             rows.append(y)
         expected = functional.leaky_relu(torch.cat(rows) + layer.bias[:, None, None], 0.2) * 2**0.5
         torch.testing.assert_close(layer(x, s, None), expected, rtol=1e-4, atol=1e-5)
+        layer.fuse()
+        torch.testing.assert_close(layer(x, s, None), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_image_upsampling_is_zero_insertion_then_filter() -> None:
     x = torch.randn(2, 3, 8, 8)
     padded = functional.pad(zero_insert(x), [2, 1, 2, 1]).reshape(6, 1, 19, 19)
     expected = functional.conv2d(padded, 4 * FIR[None, None]).reshape(2, 3, 16, 16)
-    torch.testing.assert_close(_upsample_image(x), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(upsample_image(x), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("resolution", [4, 8, 32])
@@ -212,7 +214,8 @@ def test_it_is_one_graph_under_compile() -> None:
     script = """
 import torch
 from situ.core.latents import Latents
-from situ.generators.stylegan2 import StyleGAN2, StyleGAN2Network, StyleGAN2Settings
+from situ.generators.stylegan2 import StyleGAN2
+from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 made = StyleGAN2(StyleGAN2Network(StyleGAN2Settings(16, 8, 8, 0, 2, 128, 12)))
 space = made.spaces["w+"]
 w = made.sample(2, space, torch.Generator().manual_seed(0)).values

@@ -112,6 +112,24 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class Linearization(Protocol):
+    """The derivative of the pictures at one latent, with respect to the free coordinates of a subspace."""
+
+    def __call__(self, tangents: Float[Tensor, "t k"]) -> Float[Tensor, "t 3 h w"]:
+        """The change of the picture along each tangent, to first order."""
+        ...
+
+
+@runtime_checkable
+class Linearizable(Protocol):
+    """A generator that knows its own derivative in forward mode; for others it is taken by `torch.func`."""
+
+    def linearize(self, latents: Latents, subspace: Subspace) -> Linearization:
+        """The derivative at one latent, of the subspace's space or one that can be converted to it."""
+        ...
+
+
 def features_from(generator: Generator, step: int) -> tuple[FeatureLayer, ...]:
     """The feature layers made at or after a step: those an edit starting there can change."""
     return tuple(layer for layer in generator.layers if layer.step >= step)
