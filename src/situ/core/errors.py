@@ -21,6 +21,10 @@ class DirectionError(SituError):
     """A direction that cannot be used (other generator, corrupt file, unreachable distance)."""
 
 
+class JacobianError(SituError):
+    """A Jacobian that cannot be made, kept or solved (too large for its memory, singular)."""
+
+
 class ImageError(SituError):
     """A picture that cannot be read, written or shown."""
 
