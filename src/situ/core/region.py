@@ -1,5 +1,6 @@
-"""Regions: anything that gives a mask. A semantic part, a box, a brushed mask; later a cluster or a word."""
+"""Regions: anything that gives a mask. A semantic part, a box, a brushed mask."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -117,6 +118,35 @@ class Box:
                 f"got {self.name}"
             )
         return top, left
+
+
+_PRESET_SIZE = 256  # pixels of the pictures that the presets are given for
+
+# the boxes that ReSeFa publishes for aligned faces (FFHQ): row and column of the centre, height, width
+PRESETS: Mapping[str, tuple[int, int, int, int]] = {
+    "left_eye": (120, 95, 20, 38),
+    "right_eye": (120, 159, 20, 38),
+    "eyes": (120, 128, 20, 115),
+    "nose": (142, 131, 40, 46),
+    "mouth": (184, 127, 30, 70),
+    "chin": (217, 130, 42, 110),
+    "eyebrow": (126, 105, 15, 118),
+}
+
+
+def preset(name: str, resolution: int) -> Box:
+    """A published box on aligned faces, scaled to a model's size: at least a pixel, inside the picture.
+
+    Raises:
+        RegionError: no such preset.
+    """
+    if name not in PRESETS:
+        raise RegionError(f'presets are {", ".join(PRESETS)}; got "{name}"')
+    row, column, height, width = (round(pixels * resolution / _PRESET_SIZE) for pixels in PRESETS[name])
+    height, width = max(height, 1), max(width, 1)
+    row = min(max(row, height // 2), resolution - height + height // 2)
+    column = min(max(column, width // 2), resolution - width + width // 2)
+    return Box(row, column, height, width)
 
 
 @dataclass(frozen=True)
