@@ -354,7 +354,7 @@ def jacobian_operator(
     base = generator.convert(latents[:1], subspace.space)
     linear = linearize(generator, base, subspace)
     picture, zero = _picture_of(generator, base, subspace)
-    _, pull = vjp(lambda u: rows.of(picture(u)[None])[0], zero)
+    pull = vjp(lambda u: rows.of(picture(u)[None])[0], zero)[1]
 
     def forward(u: Float[Tensor, "k d"]) -> Float[Tensor, "k c s s"]:
         return torch.cat([rows.of(linear(some)) for some in u.split(chunk)])
