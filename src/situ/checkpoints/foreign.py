@@ -87,7 +87,7 @@ def _read_bytes(data: bytes, inert: Sequence[str], limit: int) -> Foreign:
         machine = Machine(Budget(limit), inert)
         stream = io.BytesIO(data)
         content = machine.run(stream)
-        if content == _LEGACY_MAGIC and type(content) is int:
+        if type(content) is int and content == _LEGACY_MAGIC:
             return Foreign("torch", _read_legacy_torch(stream, inert, Budget(limit)))
         return Foreign("pickle", content)
     try:
