@@ -44,7 +44,7 @@ def localised(network: DCGAN) -> DCGAN:
     bumps = torch.einsum("ry,cx->rcyx", near, near).reshape(64, 1, 8, 8)
     with torch.no_grad():
         network.start.weight.mul_(20 * bumps)
-        network.paint.weight.mul_(3)
+        network.paint.weight.mul_(12)
     return network
 
 
@@ -55,7 +55,7 @@ print(generator.name, [f"{layer.name} {layer.resolution} px" for layer in genera
 rng = torch.Generator().manual_seed(0)
 region = Box(row=10, column=10, height=12, width=12)
 search = LELSD(space="z", samples=480, batch=8, lr=0.1, halve_every=20, layer_weights={"image": 1.0})
-judged = Calibration(PyramidDistance().between, unit_distance=0.01, latents=16)
+judged = Calibration(PyramidDistance().between, unit_distance=0.03, latents=16)
 ((direction,),) = discover(generator, [region], search, rng, judged)
 
 figures = direction.figures
