@@ -112,6 +112,9 @@ class Generator(Protocol):
         ...
 
 
+Reduction = Callable[[Float[Tensor, "t c h w"]], Tensor]  # linear; keeps of a layer's change what is needed
+
+
 @runtime_checkable
 class Linearization(Protocol):
     """The derivative of the pictures at one latent, with respect to the free coordinates of a subspace."""
@@ -127,6 +130,12 @@ class Linearizable(Protocol):
 
     def linearize(self, latents: Latents, subspace: Subspace) -> Linearization:
         """The derivative at one latent, of the subspace's space or one that can be converted to it."""
+        ...
+
+    def linearize_features(
+        self, latents: Latents, subspace: Subspace, reductions: Mapping[str, Reduction]
+    ) -> Callable[[Float[Tensor, "t k"]], dict[str, Tensor]]:
+        """The same for feature layers: tangents -> what each layer's linear reduction makes of its change (t, ...)."""
         ...
 
 

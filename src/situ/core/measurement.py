@@ -62,13 +62,14 @@ def edited_images(
     edit: Edit | Direction,
     region: Region,
     latents: Latents,
-    strength: float = 1.0,
+    strength: float | Float[Tensor, " n"] = 1.0,
     before: Synthesis | None = None,
     force: bool = False,
 ) -> EditedImages:
     """Run an edit on latents and gather what the metrics need.
 
     Args:
+        strength: one number, or one per picture.
         before: the synthesis of the latents with all features, where the caller has it already.
     """
     edit = Edit(((edit, 1.0),)) if isinstance(edit, Direction) else edit

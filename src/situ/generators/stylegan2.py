@@ -6,7 +6,7 @@ Karras et al., "Analyzing and improving the image quality of StyleGAN" (2020). T
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from situ.core.errors import GeneratorError, LatentError
-from situ.core.generator import FeatureLayer, Linearization, Synthesis, SynthesisState
+from situ.core.generator import FeatureLayer, Linearization, Reduction, Synthesis, SynthesisState
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 from situ.generators.stylegan2_network import StyleGAN2Network
-from situ.generators.stylegan2_tangents import linearize
+from situ.generators.stylegan2_tangents import Tangents
 
 Noise = Literal["const", "random", "none"]
 
@@ -175,6 +175,21 @@ class StyleGAN2:
 
     def linearize(self, latents: Latents, subspace: Subspace) -> Linearization:
         """See `Linearizable`. A tangent costs about one forward pass at batch size one."""
+        made = self._tangents(latents, subspace)
+
+        def pushforward(tangents: Float[Tensor, "t k"]) -> Float[Tensor, "t 3 h w"]:
+            return made.run(tangents)[0]
+
+        return pushforward
+
+    def linearize_features(
+        self, latents: Latents, subspace: Subspace, reductions: Mapping[str, Reduction]
+    ) -> Callable[[Float[Tensor, "t k"]], dict[str, Tensor]]:
+        """See `Linearizable`. The picture is not computed."""
+        made = self._tangents(latents, subspace)
+        return lambda tangents: made.run(tangents, reductions, images=False)[1]
+
+    def _tangents(self, latents: Latents, subspace: Subspace) -> Tangents:
         base = self.convert(latents, subspace.space)
 
         def styles(u: Tensor) -> Tensor:
@@ -182,7 +197,7 @@ class StyleGAN2:
             return self.convert(moved, self.spaces["s"]).values[0]
 
         noise = [self._noise(i, 1) for i in range(len(self.network.steps))]
-        return linearize(self.network, styles, base.values.new_zeros(subspace.dim), noise, self._dtypes)
+        return Tangents(self.network, styles, base.values.new_zeros(subspace.dim), noise, self._dtypes)
 
     def _noise(self, index: int, n: int) -> Tensor | None:
         step = self.network.steps[index]

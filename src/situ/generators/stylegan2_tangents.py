@@ -10,7 +10,7 @@ where y is the demodulated convolution and m the slope of leaky ReLU, its gain a
 modulated weights d W s, which are made once, and three passes over the activations in place are left.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.nn import functional
 
-from situ.core.generator import Linearization
+from situ.core.generator import Reduction
 from situ.generators.stylegan2_network import GAIN, LEAK, StyleGAN2Network, filter_channels, upsample_image
 
 CACHED_BYTES = 32 << 20  # of one layer's activations; larger ones fall out of a processor's cache between two passes
@@ -59,49 +59,81 @@ class _LinearStep:
         return out
 
 
-def linearize(
-    network: StyleGAN2Network,
-    styles: Callable[[Float[Tensor, " k"]], Float[Tensor, " s"]],
-    origin: Float[Tensor, " k"],
-    noise: Sequence[Tensor | None],
-    dtypes: Sequence[torch.dtype],
-) -> Linearization:
-    """The derivative of the picture with respect to u at `origin`.
+class Tangents:
+    """The derivative at one latent: tangents of the free coordinates in, tangents of picture and features out."""
 
-    Args:
-        styles: u -> the code of S.
-        noise: of every step.
-        dtypes: that every step computes in.
-    """
-    sizes = [step.inputs for step in network.steps]
-    with torch.no_grad():
-        steps = _linear_steps(network, styles(origin)[None].split(sizes, dim=1), noise, dtypes)
+    def __init__(
+        self,
+        network: StyleGAN2Network,
+        styles: Callable[[Float[Tensor, " k"]], Float[Tensor, " s"]],
+        origin: Float[Tensor, " k"],
+        noise: Sequence[Tensor | None],
+        dtypes: Sequence[torch.dtype],
+    ) -> None:
+        """
+        Args:
+            styles: u -> the code of S.
+            origin: the u at which the derivative is taken.
+            noise: of every step.
+            dtypes: that every step computes in.
+        """
+        self.network, self.styles, self.origin = network, styles, origin
+        self.sizes = [step.inputs for step in network.steps]
+        with torch.no_grad():
+            self.steps = _linear_steps(network, styles(origin)[None].split(self.sizes, dim=1), noise, dtypes)
 
-    def move(first: int, dx: Tensor | None, image: Tensor | None, ds: Sequence[Tensor]) -> Tensor:
-        """Tangents (t, 3, h, w) of the picture from a step on."""
+    def run(
+        self, tangents: Float[Tensor, "t k"], reductions: Mapping[str, Reduction] | None = None, images: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Tangents (t, 3, h, w) of the picture, and what the reductions make of those of their feature layers.
+
+        Args:
+            images: False stops after the last layer that has a reduction; the first result is then empty.
+        """
+        reductions = reductions or {}
+        steps = self.network.steps
+        last = len(steps) if images else 1 + max(i for i, step in enumerate(steps) if step.name in reductions)
+        found: dict[str, list[Tensor]] = {name: [] for name in reductions}
+        with torch.no_grad():
+            styles = vmap(lambda u: jvp(self.styles, (self.origin,), (u,))[1])(tangents.to(self.origin))
+            ds = styles.split(self.sizes, dim=1)
+            moved = [i for i, each in enumerate(ds) if each.any()]
+            first = min([*moved, last - 1])
+            for step in steps[:first]:  # nothing changes before
+                if step.name in reductions:
+                    zero = self.origin.new_zeros(len(tangents), step.outputs, step.resolution, step.resolution)
+                    found[step.name].append(reductions[step.name](zero))
+            picture = self._move(first, last, None, None, ds, reductions, found)
+        return picture, {name: torch.cat(parts) for name, parts in found.items()}
+
+    def _move(
+        self,
+        first: int,
+        last: int,
+        dx: Tensor | None,
+        image: Tensor | None,
+        ds: Sequence[Tensor],
+        reductions: Mapping[str, Reduction],
+        found: dict[str, list[Tensor]],
+    ) -> Tensor:
+        """Run some steps, in halves as soon as all tangents at once would not fit the cache."""
         t = len(ds[0])
-        for i in range(first, len(steps)):
-            step, layer = steps[i], network.steps[i]
+        for i in range(first, last):
+            step, layer = self.steps[i], self.network.steps[i]
             if layer.is_rgb:
                 rgb = step.output(dx, ds[i]).to(ds[i].dtype)
                 image = rgb if image is None else upsample_image(image) + rgb
                 continue
             if t > 1 and t * layer.outputs * layer.resolution**2 * step.x.element_size() > CACHED_BYTES:
-                halves = (slice(0, t // 2), slice(t // 2, t))
-                some = [(None if dx is None else dx[h], None if image is None else image[h]) for h in halves]
-                parts = [move(i, *some[j], [d[h] for d in ds]) for j, h in enumerate(halves)]
+                parts = []
+                for half in (slice(0, t // 2), slice(t // 2, t)):
+                    some = (None if dx is None else dx[half], None if image is None else image[half])
+                    parts.append(self._move(i, last, *some, [d[half] for d in ds], reductions, found))
                 return torch.cat(parts)
             dx = step.output(dx, ds[i])
-        assert image is not None
-        return image
-
-    def pushforward(tangents: Float[Tensor, "t k"]) -> Float[Tensor, "t 3 h w"]:
-        with torch.no_grad():
-            ds = vmap(lambda u: jvp(styles, (origin,), (u,))[1])(tangents.to(origin)).split(sizes, dim=1)
-            moved = [i for i, each in enumerate(ds) if each.any()]
-            return move(moved[0] if moved else len(steps) - 1, None, None, ds)
-
-    return pushforward
+            if layer.name in reductions:
+                found[layer.name].append(reductions[layer.name](dx))
+        return ds[0].new_zeros(t, 0) if image is None else image
 
 
 def _linear_steps(

@@ -22,6 +22,7 @@ class FactorReader:
     parts: tuple[str, ...]  # the part that each factor shows in
     circular: tuple[str, ...]  # factors that wrap round, 1 next to 0 (hues)
     attributes: tuple[str, ...]
+    attribute_parts: tuple[str, ...]  # the part that each attribute shows in
     predict: Callable[[Images], Float[Tensor, "n f"]]
     classify: Callable[[Images], Float[Tensor, "n a"]]  # probabilities
 

@@ -80,6 +80,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
     parser = _load(lambda s: PortraitParser(ParserSettings(**s)), "parser", device)
     predictor = _load(lambda s: FactorPredictor(PredictorSettings(**s)), "predictor", device)
     embedder = _load(lambda s: IdentityEmbedder(EmbedderSettings(**s)), "embedder", device)
+    part_of = {factor.name: factor.part for factor in FACTORS}
     return Pack(
         name="portraits",
         generator=load_stylegan2(FOLDER / "generator.safetensors", device, low_precision=low_precision),
@@ -89,6 +90,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
             parts=tuple(factor.part for factor in FACTORS),
             circular=tuple(FACTORS[i].name for i in CIRCULAR),
             attributes=tuple(attribute.name for attribute in ATTRIBUTES),
+            attribute_parts=tuple(part_of[attribute.factor] for attribute in ATTRIBUTES),
             predict=lambda images: predictor(images)[0],
             classify=lambda images: predictor(images)[1].sigmoid(),
         ),
