@@ -88,9 +88,17 @@ class TileBrightness:
         return (self.gain * (tiles.flatten(1) - self.offset)).sigmoid()
 
 
+class MixedAttributes(TileBrightness):
+    """The first attribute is seen with half of each of the others: its normal is no tile's own."""
+
+    def classify(self, images: Tensor) -> Tensor:
+        logits = super().classify(images).logit()
+        return torch.cat([logits[:, :1] + 0.5 * logits[:, 1:].sum(dim=1, keepdim=True), logits[:, 1:]], dim=1).sigmoid()
+
+
 def brighter(generator: TileGenerator, tile: int) -> Tensor:
     """(12,): the unit direction that brightens a tile most."""
     return generator.truth(tile).sum(dim=0) / 3**0.5
 
 
-__all__ = ["StyledTileGenerator", "TileBrightness", "brighter", "tiny_stylegan2"]
+__all__ = ["MixedAttributes", "StyledTileGenerator", "TileBrightness", "brighter", "tiny_stylegan2"]

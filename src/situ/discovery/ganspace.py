@@ -27,7 +27,7 @@ from situ.core.latents import Latents, Subspace, parse_subspace
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
 
-NUMBERS = 2**26  # most numbers decomposed in one piece; more go through the incremental decomposition
+NUMBERS = 2**25  # most numbers decomposed in one piece; more go through the incremental decomposition
 BLOCK = 2000  # most rows of a block of that one
 NEGLIGIBLE = 1e-5  # of the largest standard deviation: rounding, no variation
 
@@ -149,7 +149,10 @@ class _Components:
         k = self.method.k
         estimator: Any
         if len(self.sizes) == 1:
-            estimator = PCA(k, random_state=int(torch.randint(2**31, [1], generator=self.rng, device=self.rng.device)))
+            estimator = PCA(
+                min(k, self.width),
+                random_state=int(torch.randint(2**31, [1], generator=self.rng, device=self.rng.device)),
+            )
             fit = estimator.fit
         else:
             estimator = IncrementalPCA(min(self.width, 3 * k))  # more than k, since what is cut off is lost
@@ -157,17 +160,17 @@ class _Components:
         done = 0
         try:
             for _, data in self._blocks("components"):
-                fit(data.numpy())
+                fit(data.double().numpy())  # in single precision what does not vary would seem to
                 done += len(data)
         except KeyboardInterrupt:
             if not done:
                 raise
-        sigma = torch.from_numpy(estimator.explained_variance_).double().sqrt()
+        sigma = torch.tensor(estimator.explained_variance_).sqrt()
         rank = int((sigma > NEGLIGIBLE * sigma[0]).sum())
         if k > rank:
             what = f"codes of {self.subspace}" if self.method.layer is None else f"the layer {self.method.layer}"
             raise SituError(f"{what} vary in {rank} directions, too few for k={k} components: ask for fewer")
-        vectors = torch.from_numpy(estimator.components_[:k]).double()
+        vectors = torch.tensor(estimator.components_[:k])
         if self.method.layer is not None:
             vectors, sigma = self._regress(estimator)
         shares = estimator.explained_variance_ratio_
@@ -179,9 +182,9 @@ class _Components:
         codes, scores = [], []
         try:
             for some, data in self._blocks("regression"):
-                projected = estimator.transform(data.numpy())[:, : self.method.k]
+                projected = estimator.transform(data.double().numpy())[:, : self.method.k]
                 codes.append(some.double())
-                scores.append(torch.from_numpy(projected).double())
+                scores.append(torch.from_numpy(projected))
         except KeyboardInterrupt:
             if not codes:
                 raise

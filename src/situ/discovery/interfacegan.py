@@ -6,9 +6,9 @@ and its unit normal n, towards the attribute, is the direction. Conditional mani
 attributes out of it, n - Q Q^T n with Q an orthonormal basis of theirs (the paper's projection for any number of
 conditions; its code allows two).
 
-The paper takes 500,000 codes and the 10,000 at either end; the same 2 % of few codes would be too few, so that the
-defaults take more of fewer. Only codes that the classifier gives the attribute count as with it, and only those that it
-denies as without. Where sampled codes are the same in several rows, so is the normal.
+The paper takes 500,000 codes and the 10,000 at either end; 2 % of few codes would be too few, so that the defaults take
+as many as there are of 1000. Only codes that the classifier gives the attribute count as with it, and only those that
+it denies as without. Where sampled codes are the same in several rows, so is the normal.
 """
 
 import math
@@ -46,7 +46,7 @@ class InterFaceGAN:
     conditions: Annotated[tuple[str, ...], "attributes to leave alone: their normals are taken out"] = ()
     space: Annotated[str, "subspace: w, w:4-7 (tied), z, s:conv"] = "w"
     samples: Annotated[int, "pictures that are scored"] = 1000
-    chosen: Annotated[float, "share of the samples taken from either end of the scores, at most"] = 0.2
+    chosen: Annotated[float, "share of the samples taken from either end of the scores, at most"] = 0.5
     held_out: Annotated[float, "share of the chosen that the accuracy is measured on"] = 0.3
     boundary: Annotated[Boundary, "svm: support vector machine; logistic: logistic regression"] = "svm"
     C: Annotated[float, "weight of misclassified codes against a wide margin"] = 1.0
@@ -170,7 +170,7 @@ class InterFaceGAN:
         labels = torch.tensor([1] * (n - out) + [0] * (n - out))
         model.fit(torch.cat(train).numpy(), labels.numpy())
         right = torch.from_numpy(model.predict(torch.cat(test).numpy())) == torch.tensor([1] * out + [0] * out)
-        normal = torch.from_numpy(model.coef_[0])
+        normal = torch.tensor(model.coef_[0])  # a copy: the array may be read-only
         return (normal / normal.norm()).float(), {"accuracy": float(right.double().mean()), "codes": float(n)}
 
     def _model(self, rng: torch.Generator) -> Any:
