@@ -1,17 +1,21 @@
 """`situ measure`: what a direction changes, inside its region and outside, beside random directions."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from situ.bench.measures import measured, random_measured
 from situ.cli.options import (
+    Boxes,
     Device,
     Force,
     Json,
+    Masks,
     Model,
+    Parts,
+    Presets,
     Seed,
+    SegmenterFile,
     Truncation,
     new_rng,
     open_on,
@@ -19,6 +23,7 @@ from situ.cli.options import (
     region_of,
     regions_of,
     require_truncation,
+    with_segmenter,
 )
 from situ.cli.output import emit_json, table
 from situ.core.direction import require_generator
@@ -27,9 +32,11 @@ from situ.core.errors import RegionError
 
 def measure_direction(
     directions: Annotated[list[str], typer.Argument(help="direction files (FILE, or FILE:STRENGTH)")],
-    part: Annotated[list[str] | None, typer.Option("--part", help="the region, if not the direction's own")] = None,
-    box: Annotated[list[str] | None, typer.Option("--box", help="the region as ROW,COLUMN,HEIGHT,WIDTH")] = None,
-    mask: Annotated[list[Path] | None, typer.Option("--mask", help="the region as a picture, white inside")] = None,
+    part: Parts = None,
+    box: Boxes = None,
+    mask: Masks = None,
+    preset: Presets = None,
+    segmenter: SegmenterFile = None,
     n: Annotated[int, typer.Option("-n", min=1, help="how many pictures")] = 64,
     random: Annotated[int, typer.Option("--random", min=0, help="random directions to compare with")] = 4,
     seed: Seed = 1000,
@@ -39,10 +46,13 @@ def measure_direction(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure directions at their strength, both ways, on pictures that they were not found on."""
+    """Measure directions at their strength, both ways, on pictures that they were not found on.
+
+    The region is each direction's own, unless --part, --preset, --box or --mask names another.
+    """
     require_truncation(truncation)
-    pack = open_on(model, device)
-    chosen = regions_of(pack, part, box, mask) if part or box or mask else []
+    pack = with_segmenter(open_on(model, device), segmenter)
+    chosen = regions_of(pack, part, box, mask, preset) if part or box or mask or preset else []
     if len(chosen) > 1:
         raise RegionError(
             f"directions are measured on one region, got {', '.join(r.name for r in chosen)}: join parts with +"

@@ -9,14 +9,17 @@ from typing import Annotated
 import torch
 import typer
 
+from situ.cli.output import say
 from situ.core.direction import Direction, load_direction
 from situ.core.errors import DirectionError, FileError, LatentError, ModelError, RegionError, SituError
 from situ.core.generator import Generator
-from situ.core.images import WRITTEN
+from situ.core.images import WRITTEN, resize
 from situ.core.latents import Latents, load_latents, parse_layers
-from situ.core.region import Box, Part, Region, Rest, load_brush, parse_part
+from situ.core.region import PRESETS, Box, Brush, Part, Region, Rest, load_brush, parse_part, preset
 from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
+from situ.segmenters.clusters import ClusterSegmenter, load_clusters
+from situ.segmenters.linear import LINEAR_FILE, LinearSegmenter, load_linear
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}) or a generator file")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
@@ -25,6 +28,16 @@ Seeds = Annotated[list[int] | None, typer.Option("--seed", help="seed of a pictu
 LatentsFile = Annotated[Path | None, typer.Option("--latents", help="a latents file instead of seeds")]
 Truncation = Annotated[float, typer.Option("--truncation", help="0 the mean picture ... 1 full variety")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable results on standard output")]
+Parts = Annotated[list[str] | None, typer.Option("--part", help="a part, or several joined (eyes+brows); repeatable")]
+Boxes = Annotated[list[str] | None, typer.Option("--box", help="ROW,COLUMN,HEIGHT,WIDTH of its centre, in pixels")]
+Masks = Annotated[list[Path] | None, typer.Option("--mask", help="a picture, white inside the region")]
+Presets = Annotated[
+    list[str] | None, typer.Option("--preset", help=f"a box on aligned faces: {', '.join(PRESETS)}; repeatable")
+]
+SegmenterFile = Annotated[
+    Path | None,
+    typer.Option("--segmenter", help="clusters or a linear head, whose parts --part names instead of the model's own"),
+]
 Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
 
@@ -73,15 +86,66 @@ def require_truncation(truncation: float) -> float:
     return truncation
 
 
-def regions_of(pack: Pack, parts: list[str] | None, boxes: list[str] | None, masks: list[Path] | None) -> list[Region]:
-    """The regions asked for. Raises RegionError where there is none, or one does not fit."""
+def regions_of(
+    pack: Pack,
+    parts: list[str] | None,
+    boxes: list[str] | None,
+    masks: list[Path] | None,
+    presets: list[str] | None = None,
+) -> list[Region]:
+    """The regions asked for. Raises RegionError where there is none, or one does not fit, is empty or everything."""
+    resolution = pack.generator.resolution
     regions: list[Region] = [parse_part(text, pack.segmenter) for text in parts or []]
-    regions += [parse_box(text, pack.generator.resolution) for text in boxes or []]
-    regions += [load_brush(path) for path in masks or []]
+    regions += [preset(name, resolution) for name in presets or []]
+    regions += [parse_box(text, resolution) for text in boxes or []]
+    regions += [_brush_of(path, resolution) for path in masks or []]
     if not regions:
         known = f" (parts: {', '.join(pack.segmenter.parts)})" if pack.segmenter else ""
-        raise RegionError(f"say which region: --part NAME, --box ROW,COLUMN,HEIGHT,WIDTH or --mask PICTURE{known}")
+        raise RegionError(
+            f"say which region: --part NAME, --preset NAME, --box ROW,COLUMN,HEIGHT,WIDTH or --mask PICTURE{known}"
+        )
     return regions
+
+
+def _brush_of(path: Path, resolution: int) -> Brush:
+    """A mask picture that marks some of a model's picture and leaves some. Says where it had to be resized."""
+    brush = load_brush(path)
+    height, width = brush.painted.shape[-2:]
+    size = f"{resolution} x {resolution} pixels"
+    if (height, width) != (resolution, resolution):
+        bent = "" if height == width else ", which changes its proportions"
+        say(f"the mask {path} is {width} x {height} pixels: resized to the model's {size}{bent}")
+    inside = resize(brush.painted, resolution) > 0.5
+    if not inside.any():
+        raise RegionError(f"the mask {path} is empty at {size}: paint a larger region")
+    if inside.all():
+        raise RegionError(f"the mask {path} is the whole picture, so nothing outside is kept: leave some of it black")
+    return brush
+
+
+def with_segmenter(pack: Pack, file: Path | None) -> Pack:
+    """The pack with the parts of a clusters file or a linear head in place of its own (itself for no file).
+
+    Raises:
+        RegionError: neither kind of file, a damaged one, or one that was made on another generator.
+    """
+    return pack if file is None else replace(pack, segmenter=open_segmenter(file, pack.generator))
+
+
+def open_segmenter(file: Path, generator: Generator) -> ClusterSegmenter | LinearSegmenter:
+    """Open either kind of segmenter file, by what its header says. Raises RegionError, see `with_segmenter`."""
+    try:
+        return load_clusters(file, generator)
+    except RegionError as error:
+        if "holds something else" not in str(error):
+            raise
+        if LINEAR_FILE.format not in str(error):
+            found = str(error).partition("(")[2].partition(")")[0]
+            raise RegionError(
+                f"{file} holds something else ({found}): expected a segmenter file as `situ clusters` or "
+                "`situ train-segmenter` writes it"
+            ) from None
+    return load_linear(file, generator)
 
 
 def parse_box(text: str, resolution: int) -> Box:
@@ -92,6 +156,8 @@ def parse_box(text: str, resolution: int) -> Box:
         raise RegionError(f'a box is written ROW,COLUMN,HEIGHT,WIDTH in pixels of its centre, got "{text}"') from None
     box = Box(row, column, height, width)
     box.require_inside(resolution)
+    if min(height, width) == resolution:
+        raise RegionError(f"{box.name} is the whole picture, so nothing outside is kept: make it smaller")
     return box
 
 
@@ -105,7 +171,7 @@ def region_of(direction: Direction, pack: Pack) -> Region:
     if segmenter is None or any(label not in segmenter.parts for label in direction.region.split("+")):
         raise RegionError(
             f'the direction {direction.name} was found for "{direction.region}", which cannot be made again from its '
-            "name: say which region with --part, --box or --mask"
+            "name: say which region with --part (and --segmenter), --preset, --box or --mask"
         )
     return Part(segmenter, tuple(direction.region.split("+")))
 
