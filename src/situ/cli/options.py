@@ -18,7 +18,7 @@ from situ.core.latents import Latents, load_latents, parse_layers
 from situ.core.region import PRESETS, Box, Brush, Part, Region, Rest, load_brush, parse_part, preset
 from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
-from situ.segmenters.clusters import ClusterSegmenter, load_clusters
+from situ.segmenters.clusters import CLUSTERS_FILE, ClusterSegmenter, load_clusters
 from situ.segmenters.linear import LINEAR_FILE, LinearSegmenter, load_linear
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}) or a generator file")]
@@ -133,19 +133,18 @@ def with_segmenter(pack: Pack, file: Path | None) -> Pack:
 
 
 def open_segmenter(file: Path, generator: Generator) -> ClusterSegmenter | LinearSegmenter:
-    """Open either kind of segmenter file, by what its header says. Raises RegionError, see `with_segmenter`."""
-    try:
-        return load_clusters(file, generator)
-    except RegionError as error:
-        if "holds something else" not in str(error):
-            raise
-        if LINEAR_FILE.format not in str(error):
-            found = str(error).partition("(")[2].partition(")")[0]
-            raise RegionError(
-                f"{file} holds something else ({found}): expected a segmenter file as `situ clusters` or "
-                "`situ train-segmenter` writes it"
-            ) from None
-    return load_linear(file, generator)
+    """Open either kind of segmenter file. Raises RegionError, see `with_segmenter`."""
+    errors: list[RegionError] = []
+    for load in (load_clusters, load_linear):
+        try:
+            return load(file, generator)
+        except RegionError as error:
+            errors.append(error)
+    # what one kind takes for the other's file is that kind's, and its own reader knows what is wrong with it
+    for error, other, container in zip(errors, errors[::-1], (CLUSTERS_FILE, LINEAR_FILE), strict=True):
+        if f"holds something else ({container.format})" in str(other):
+            raise error
+    raise RegionError(f"{file} is no segmenter: expected a file as `situ clusters` or `situ train-segmenter` writes it")
 
 
 def parse_box(text: str, resolution: int) -> Box:
