@@ -13,7 +13,15 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a - b).square().mean(dim=(1, 2, 3))
 
 
-SHORT = {"samples": 16 * 45, "batch": 16, "lr": 1e-1, "halve_every": 15, "truncation": 1.0}
+SHORT = {
+    "samples": 16 * 45,
+    "batch": 16,
+    "lr": 1e-1,
+    "halve_every": 15,
+    "truncation": 1.0,
+    "start": "random",
+    "average": False,
+}
 JUDGED = Calibration(distance, 0.01, 16, 1.0)
 
 METHODS = {

@@ -15,7 +15,8 @@ from toys import TILES, TileGenerator, TileSegmenter, tiny_stylegan2
 GAN = tiny_stylegan2()
 TOY = TileGenerator(rotate=True)
 BOXES = (Box(4, 4, 8, 8), Box(12, 10, 6, 10))
-QUICK = LELSD(space="w+:2-4", samples=12, batch=3, lr=1e-2)
+COLD = {"start": "random", "average": False}
+QUICK = LELSD(space="w+:2-4", samples=12, batch=3, lr=1e-2, **COLD)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -239,7 +240,7 @@ def test_strengths_in_units_of_the_spread() -> None:
 def correlations(weight: float, **settings: object) -> float:
     """Mean |Corr| of three directions that are drawn to the same place."""
     method = LELSD(
-        space="w", k=3, samples=16 * 40, batch=16, lr=1e-1, halve_every=15, correlation=weight, truncation=1.0
+        space="w", k=3, samples=16 * 40, batch=16, lr=1e-1, halve_every=15, correlation=weight, truncation=1.0, **COLD
     )
     region = Part(TileSegmenter(), (TILES[1],))
     (found,) = replace(method, **settings).find(TOY, [region], seeded(3))

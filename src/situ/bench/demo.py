@@ -42,7 +42,7 @@ class Demo:
     measured_on: int = 64  # held-out pictures behind every figure
     random: int = 4  # random directions to compare with
     truncation: float = 0.7
-    method: LELSD = field(default_factory=lambda: LELSD(lr=1e-2, layer_weights={"image": 5.0}))
+    method: LELSD = field(default_factory=lambda: LELSD(layer_weights={"image": 5.0}))
 
 
 def run_demo(

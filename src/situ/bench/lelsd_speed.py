@@ -219,7 +219,7 @@ def measure_speed(
     rows = []
     for job in comparisons(pack):
         regions = [parse_part(part, pack.segmenter) for part in job.parts]
-        situ = LELSD(space=job.space, k=job.k, samples=LELSD.batch * (steps + 1))
+        situ = LELSD.as_published(space=job.space, k=job.k, samples=LELSD.batch * (steps + 1))
         # a step of the plain loop updates one direction of one part, whatever it is asked for
         published = PublishedLoop(replace(situ, samples=LELSD.batch * math.ceil((steps + 1) / job.k)))
         contestants: Mapping[str, tuple[Discovery, Generator, Sequence[Region], int]] = {
@@ -255,7 +255,7 @@ def equal_score(pack: Pack, part: str, seed: int, space: str = "w+", lr: float =
     LS is measured at raw strength 2, on 64 pictures that neither has seen.
     """
     generator, region = pack.generator, parse_part(part, pack.segmenter)
-    plain = PublishedLoop(LELSD(space=space))
+    plain = PublishedLoop(LELSD.as_published(space=space))
     subspace = parse_subspace(space, generator.spaces)
     held_out = generator.sample(64, subspace.space, torch.Generator().manual_seed(seed + 1000), 0.7)
 

@@ -1,132 +1,157 @@
-"""`situ discover METHOD`: find directions of regions and write one file for each."""
+"""`situ discover METHOD`: find directions of regions and write one file for each.
+
+The options of a method are its documented fields; what all methods share comes after them.
+"""
 
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from situ.cli.methods import METHODS, NamedMethod, build_method, options_of, settings_of
 from situ.cli.options import (
+    Boxes,
     Device,
     Json,
+    Masks,
     Model,
+    Parts,
+    Presets,
     Seed,
+    SegmenterFile,
+    latents_of,
     new_rng,
     open_on,
-    parse_number,
     regions_of,
     require_folder,
     require_truncation,
+    with_segmenter,
 )
 from situ.cli.output import describe, emit_json, progress_bar, say, table
 from situ.core.direction import Direction
-from situ.core.discovery import discover
+from situ.core.discovery import Discovery, discover
 from situ.core.region import Rest
 from situ.discovery.lelsd import LELSD
 
 discover_app = typer.Typer(help="Find directions that change one region.", no_args_is_help=True)
 
+Out = Annotated[Path, typer.Option("-o", "--out", help="folder for the direction files")]
+Background = Annotated[bool, typer.Option("--background", help="change everything but the region")]
+LowPrecision = Annotated[bool, typer.Option("--low-precision", help="bfloat16 where most time goes")]
+RandomCount = Annotated[int, typer.Option("--random", min=0, help="random directions to compare with")]
+Pictures = Annotated[
+    list[int] | None, typer.Option("--picture", help="seed of a picture to work on, as for `situ sample`; repeatable")
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="optimisation steps, instead of --samples")]
+AsCoded = Annotated[bool, typer.Option("--as-coded", help="as the published code does it")]
+AsPublished = Annotated[bool, typer.Option("--as-published", help="the paper's settings")]
 
-@discover_app.callback()
-def methods() -> None:
-    """Find directions that change one region."""
+SHARED: tuple[tuple[str, Any, object], ...] = (
+    ("out", Out, Path("directions")),
+    ("part", Parts, None),
+    ("box", Boxes, None),
+    ("mask", Masks, None),
+    ("preset", Presets, None),
+    ("segmenter", SegmenterFile, None),
+    ("background", Background, False),
+    ("random", RandomCount, 4),
+    ("low_precision", LowPrecision, False),
+    ("model", Model, "portraits"),
+    ("device", Device, "auto"),
+    ("seed", Seed, 0),
+    ("as_json", Json, False),
+)
 
 
-@discover_app.command()
-def lelsd(
-    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the direction files")] = Path("directions"),
-    part: Annotated[
-        list[str] | None, typer.Option("--part", help="a part, or several joined (eyes+brows); repeatable")
-    ] = None,
-    box: Annotated[
-        list[str] | None, typer.Option("--box", help="ROW,COLUMN,HEIGHT,WIDTH of its centre, in pixels")
-    ] = None,
-    mask: Annotated[list[Path] | None, typer.Option("--mask", help="a picture, white inside the region")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="directions per region")] = 1,
-    space: Annotated[str | None, typer.Option("--space", help="w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:9, z")] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="optimisation steps")] = 200,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="latents per step")] = 4,
-    lr: Annotated[
-        float | None, typer.Option("--lr", min=0, help="learning rate (default 1e-2; 1e-3 in the paper and --as-coded)")
-    ] = None,
-    correlation: Annotated[
-        float, typer.Option("--correlation", min=0, help="weight that keeps k directions apart")
-    ] = 1.0,
-    distance: Annotated[str, typer.Option("--distance", help="l2, l1 or cosine between features")] = "l2",
-    aggregation: Annotated[
-        str, typer.Option("--aggregation", help="average, union or intersection of the masks")
-    ] = "average",
-    background: Annotated[bool, typer.Option("--background", help="change everything but the region")] = False,
-    image_weight: Annotated[
-        float | None,
-        typer.Option("--image-weight", min=0, help="weight of the pixels (default 5; 0 in the paper and --as-coded)"),
-    ] = None,
-    layer_weight: Annotated[
-        list[str] | None, typer.Option("--layer-weight", help="LAYER=WEIGHT in the score; repeatable")
-    ] = None,
-    truncation: Annotated[float, typer.Option("--truncation", help="of the latents that are searched")] = 0.7,
-    as_coded: Annotated[
-        bool, typer.Option("--as-coded", help="strengths, norm and correlation as the published notebook has them")
-    ] = False,
-    low_precision: Annotated[bool, typer.Option("--low-precision", help="bfloat16 where most time goes")] = False,
-    model: Model = "portraits",
-    device: Device = "auto",
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """LELSD: directions optimised so that the change of every feature layer falls inside the region."""
-    require_folder(out)
-    require_truncation(truncation)
-    pack = open_on(model, device, low_precision)
-    regions = regions_of(pack, part, box, mask)
-    chosen = space or _common(pack.best_subspaces, [region.name for region in regions])
-    if background:
+def _parameters(method: NamedMethod) -> list[Parameter]:
+    """The options of one method's verb."""
+    own: list[tuple[str, Any, object]] = []
+    if method.build is LELSD:
+        own += [("steps", Steps, None), ("as_published", AsPublished, False)]
+    if hasattr(method.build, "as_coded"):
+        own.append(("as_coded", AsCoded, False))
+    if any(each.name == "latents" for each in fields(method.build)):
+        own.append(("picture", Pictures, None))
+    rest = [Parameter(n, Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in (*own, *SHARED)]
+    return options_of(method) + rest
+
+
+def _verb(name: str, method: NamedMethod) -> Callable[..., None]:
+    """The plain function behind `situ discover NAME`."""
+
+    def verb(**given: Any) -> None:
+        run_discovery(name, method, given)
+
+    parameters = _parameters(method)
+    verb.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    verb.__annotations__ = {p.name: p.annotation for p in parameters}
+    verb.__name__, verb.__doc__ = name, method.words
+    return verb
+
+
+def run_discovery(name: str, method: NamedMethod, given: dict[str, Any]) -> None:
+    """Find, judge and write directions, and tell what was found."""
+    require_folder(given["out"])
+    truncation = require_truncation(given.get("truncation") or 0.7)
+    pack = with_segmenter(open_on(given["model"], given["device"], given["low_precision"]), given["segmenter"])
+    regions = regions_of(pack, given["part"], given["box"], given["mask"], given["preset"])
+    settings = settings_of(method, given)
+    if given.get("steps"):
+        settings["samples"] = given["steps"] * int(given["batch"])
+    pictures = given.get("picture")
+    latents = latents_of(pack.generator, pictures, None, truncation, [])[0] if pictures else None
+    if given["background"]:
         regions = [Rest(region) for region in regions]
-    image = (0.0 if as_coded else 5.0) if image_weight is None else image_weight
-    settings = {
-        "space": chosen,
-        "k": k,
-        "samples": steps * batch,
-        "batch": batch,
-        "lr": (1e-3 if as_coded else 1e-2) if lr is None else lr,
-        "correlation": (5.0 if as_coded else 1.0) if correlation is None else correlation,
-        "distance": distance,
-        "aggregation": aggregation,
-        "layer_weights": {"image": image, **dict(_weight(text) for text in layer_weight or [])},
-        "truncation": truncation,
-    }
-    method = LELSD.as_coded(**settings) if as_coded else LELSD(**settings)  # pyright: ignore[reportArgumentType]
-    rng, calibration = new_rng(seed), pack.calibration(truncation=truncation)
-    with progress_bar(f"LELSD in {chosen}") as progress:
-        found = discover(pack.generator, regions, method, rng, calibration, progress)
-    rows: list[list[object]] = []
+    made = build_method(method, settings, pack, regions, latents, _preset(method, settings, given))
+    rng, calibration = new_rng(given["seed"]), pack.calibration(truncation=truncation)
+    with progress_bar(f"{type(made).__name__} in {getattr(made, 'space', '')}") as progress:
+        found = discover(pack.generator, regions, made, rng, calibration, progress, given["random"])
+    _tell(name, made, [replace(d, licence=pack.licence) for rows in found for d in rows], given, pack.generator.name)
+
+
+def _preset(method: NamedMethod, settings: dict[str, object], given: dict[str, Any]) -> Callable[..., Discovery] | None:
+    """The constructor that `--as-coded` or `--as-published` asks for; settings left at their default give way to it."""
+    chosen = next((word for word in ("as_coded", "as_published") if given.get(word)), None)
+    if chosen is None:
+        return None
+    usual = settings_of(method, {p.name: p.default for p in options_of(method)})
+    for key in [key for key, value in settings.items() if usual.get(key) == value]:
+        del settings[key]
+    return getattr(method.build, chosen)
+
+
+def _tell(name: str, made: Discovery, directions: Sequence[Direction], given: dict[str, Any], generator: str) -> None:
+    """Write the files and print the table or the JSON."""
     files: list[dict[str, object]] = []
-    for direction in (direction for directions in found for direction in directions):
-        file = out / f"{file_name(direction, [Path(str(row['file'])).stem for row in files])}.safetensors"
-        direction = replace(direction, licence=pack.licence)
+    rows: list[list[object]] = []
+    for direction in directions:
+        file = given["out"] / f"{file_name(direction, [Path(str(row['file'])).stem for row in files])}.safetensors"
         direction.save(file)
         files.append({"file": str(file), **describe(direction)})
         f = {"LS": math.nan, "random_LS": math.nan, "random_gain": math.nan, **direction.figures}
         cells = [f["LS"], f["random_LS"], direction.score, f["random_gain"], str(file)]
         rows.append([direction.name, str(direction.subspace), *cells])
-    done = min(int(d.figures["steps"]) for directions in found for d in directions)
-    if done < steps:
-        say(f"stopped after {done} of {steps} steps: kept what was found")
-    if as_json:
-        emit_json(
-            {"stopped": done < steps, "generator": pack.generator.name, "method": str(method), "directions": files}
-        )
+    stopped = False
+    if isinstance(made, LELSD):
+        done = min(int(d.figures["steps"]) for d in directions)
+        stopped = done < made.updates and not any(d.figures.get("stopped_early") for d in directions)
+        if stopped:
+            say(f"stopped after {done} of {made.updates} steps: kept what was found")
+    if given["as_json"]:
+        emit_json({"stopped": stopped, "generator": generator, "method": str(made), "directions": files})
         return
     table(
         "Directions, on held-out pictures at strength 1",
         ["name", "space", "LS", "of random", "region gain", "of random", "file"],
         rows,
     )
-    on = "" if model == "portraits" else f" --model {shlex.quote(model)}"
+    on = "" if given["model"] == "portraits" else f" --model {shlex.quote(given['model'])}"
     say(f"try: situ sweep {shlex.quote(str(files[0]['file']))}{on} --seed 3 -o sweep.png")
 
 
@@ -137,12 +162,10 @@ def file_name(direction: Direction, taken: Sequence[str]) -> str:
     return next(candidate for candidate in names if candidate not in taken)
 
 
-def _common(best: Mapping[str, str], names: Sequence[str]) -> str:
-    """The best-known subspace, where all regions share one; W+ otherwise."""
-    known = {best.get(name, "w+") for name in names}
-    return known.pop() if len(known) == 1 else "w+"
+@discover_app.callback()
+def methods() -> None:
+    """Find directions that change one region."""
 
 
-def _weight(text: str) -> tuple[str, float]:
-    name, _, number = text.partition("=")
-    return name, parse_number(number, f'the weight in "{text}"')
+for _name, _method in METHODS.items():
+    discover_app.command(name=_name)(_verb(_name, _method))

@@ -5,9 +5,13 @@ from typing import NoReturn
 
 import typer
 
+from situ.cli.clusters import clusters
+from situ.cli.compare import compare
 from situ.cli.demo import demo
 from situ.cli.discover import discover_app
 from situ.cli.edit import edit
+from situ.cli.export_directions import export_directions
+from situ.cli.import_directions import import_directions
 from situ.cli.inspect import inspect
 from situ.cli.measure import measure_direction
 from situ.cli.models import models
@@ -15,6 +19,8 @@ from situ.cli.output import messages
 from situ.cli.palette import palette
 from situ.cli.sample import sample
 from situ.cli.sweep import sweep
+from situ.cli.train_segmenter import train_segmenter
+from situ.cli.transfer import transfer
 from situ.core.errors import SituError
 
 app = typer.Typer(
@@ -33,6 +39,12 @@ app.command()(edit)
 app.command()(palette)
 app.command()(sweep)
 app.command(name="measure")(measure_direction)
+app.command()(compare)
+app.command()(clusters)
+app.command(name="train-segmenter")(train_segmenter)
+app.command()(transfer)
+app.command(name="import")(import_directions)
+app.command(name="export")(export_directions)
 
 
 # the base of every error in the words of a command, wherever typer keeps it

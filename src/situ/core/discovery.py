@@ -154,6 +154,18 @@ def random_baseline(
     return rows
 
 
+def described(method: object) -> str:
+    """A method and its settings in a line; what is no plain value (pictures, a classifier) by its type alone."""
+
+    def word(value: object) -> str:
+        if isinstance(value, (str, int, float, tuple, Mapping, type(None))):
+            return repr(value)
+        return described(value) if isinstance(value, Discovery) else f"<{type(value).__name__}>"
+
+    settings = {name: word(value) for name, value in vars(method).items()}
+    return f"{type(method).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
+
+
 def as_directions(
     method: object,
     generator: Generator,
@@ -173,7 +185,6 @@ def as_directions(
         figures: what the method knows of each vector; nothing by default.
         names: one each; by default the region's name, numbered where there are several.
     """
-    settings = ", ".join(f"{k}={v!r}" for k, v in vars(method).items())
     unit = (vectors / vectors.norm(dim=-1, keepdim=True)).detach().cpu()
     numbered = [region.name if len(unit) == 1 else f"{region.name}-{i + 1}" for i in range(len(unit))]
     return [
@@ -182,7 +193,7 @@ def as_directions(
             subspace=subspace,
             generator=generator.name,
             region=region.name,
-            found_by=f"{type(method).__name__}({settings})",
+            found_by=described(method),
             figures=dict(figures[i]) if figures else {},
             name=(names or numbered)[i],
             seed=seed,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from situ.core.generator import Generator, Linearizable, Reduction
+from situ.core.generator import IMAGE, Generator, Linearizable, Reduction
 from situ.core.images import Masks, resize
 from situ.core.latents import Latents, Subspace
 from situ.core.progress import Progress, silent
@@ -27,8 +27,8 @@ CHUNK = 32  # tangents in one pass
 class FeatureGrams:
     """F and T of every layer, of one picture; each layer's pair is divided by the trace of its T."""
 
-    inside: Float[Tensor, "r l d d"]  # a matrix per region and layer
-    total: Float[Tensor, "l d d"]
+    inside: Float[Tensor, "r l b b"]  # a matrix per region and layer
+    total: Float[Tensor, "l b b"]
 
 
 def linearize_features(
@@ -42,8 +42,9 @@ def linearize_features(
 
     def features(u: Tensor) -> dict[str, Tensor]:
         moved = base.with_values(base.values + subspace.lift(u)[None])
-        found = generator.synthesize(moved, names, images=False).features
-        return {name: reductions[name](found[name])[0] for name in names}
+        found = generator.synthesize(moved, [name for name in names if name != IMAGE], images=IMAGE in names)
+        layers = {**found.features, IMAGE: found.pictures}
+        return {name: reductions[name](layers[name])[0] for name in names}
 
     zero = base.values.new_zeros(subspace.dim)
 
@@ -54,11 +55,11 @@ def linearize_features(
     return pushforward
 
 
-def feature_gram_bytes(generator: Generator, subspace: Subspace, layers: Sequence[str], regions: int) -> int:
-    """Memory that the Gram matrices of one picture take, with the mixed Jacobian of the largest layer."""
-    chosen = [layer for layer in generator.layers if layer.name in layers]
-    rows = sum(MIXED * layer.resolution**2 for layer in chosen)
-    return 4 * subspace.dim * (rows + subspace.dim * len(chosen) * (regions + 1))
+def feature_gram_bytes(generator: Generator, tangents: int, layers: Sequence[str], regions: int) -> int:
+    """Memory that the Gram matrices of one picture take, with the mixed Jacobian that they are made from."""
+    sizes = {**{layer.name: layer.resolution for layer in generator.layers}, IMAGE: generator.resolution}
+    rows = sum(MIXED * sizes[name] ** 2 for name in layers)
+    return 4 * tangents * (rows + tangents * len(layers) * (regions + 1))
 
 
 def feature_grams(
@@ -66,17 +67,21 @@ def feature_grams(
     latents: Latents,
     masks: Sequence[Masks],
     subspace: Subspace,
+    tangents: Float[Tensor, "b k"],
     layers: Sequence[str],
     rng: torch.Generator,
     progress: Progress = silent,
 ) -> FeatureGrams:
-    """F and T of feature layers for several regions of the first of some latents, from one pass over its tangents.
+    """F and T of feature layers for several regions of the first of some latents, from one pass over some tangents.
 
     Args:
         masks: of each region, (1, 1, h, w).
+        tangents: the steps u whose combinations are of interest; the identity for all of the subspace.
+        layers: names of feature layers; "image" is the picture itself.
         rng: draws the mixing vectors.
     """
-    channels = {layer.name: layer.channels for layer in generator.layers if layer.name in layers}
+    known = {**{layer.name: layer.channels for layer in generator.layers}, IMAGE: 3}
+    channels = {name: known[name] for name in layers}
     mixes = {
         name: torch.randn(MIXED, c, generator=rng, device=rng.device).to(generator.device) / MIXED**0.5
         for name, c in channels.items()
@@ -87,14 +92,13 @@ def feature_grams(
 
     linear = linearize_features(generator, latents, subspace, {name: mixing(name) for name in mixes})
     parts: dict[str, list[Tensor]] = {name: [] for name in mixes}
-    eye = torch.eye(subspace.dim)
-    for block in eye.split(CHUNK):
+    for block in tangents.split(CHUNK):
         for name, change in linear(block).items():
             parts[name].append(change)
-        progress(sum(map(len, parts[next(iter(parts))])), subspace.dim)
+        progress(sum(map(len, parts[layers[0]])), len(tangents))
     inside, total = [], []
     for name in mixes:
-        change = torch.cat(parts.pop(name))  # (d, p, h, w)
+        change = torch.cat(parts.pop(name))  # (b, p, h, w)
         rows = change.flatten(1)
         t = rows @ rows.T
         scale = t.trace().clamp(min=1e-20)

@@ -112,6 +112,7 @@ class Generator(Protocol):
         ...
 
 
+IMAGE = "image"  # the name under which the picture itself counts as a feature layer
 Reduction = Callable[[Float[Tensor, "t c h w"]], Tensor]  # linear; keeps of a layer's change what is needed
 
 
@@ -135,7 +136,7 @@ class Linearizable(Protocol):
     def linearize_features(
         self, latents: Latents, subspace: Subspace, reductions: Mapping[str, Reduction]
     ) -> Callable[[Float[Tensor, "t k"]], dict[str, Tensor]]:
-        """The same for feature layers: tangents -> what each layer's linear reduction makes of its change (t, ...)."""
+        """The same for feature layers, and the picture under the name "image": tangents -> reduced changes (t, ...)."""
         ...
 
 

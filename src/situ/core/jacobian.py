@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,10 @@ from situ.core.images import Images, Masks, resize
 from situ.core.latents import Latents, LatentSpace, Subspace
 from situ.core.progress import Progress, silent
 
+Resample = Literal["area", "nearest"]
+
 MEMORY = 4.0  # GiB that a Jacobian and its Gram matrices may take, if nothing else is said
+BLOCK = 1024  # rows that are multiplied at once; bounds the copies in double precision
 JACOBIAN_FILE = Container("situ-jacobian-1", "Jacobian file", " as `Jacobian.save` writes it", JacobianError)
 
 
@@ -37,11 +40,13 @@ class Rows:
 
     size: Annotated[int | None, "pixels on a side; None takes the picture's own, at most 256"] = None
     sum_rgb: Annotated[bool, "red, green and blue summed, as published code has it"] = False
-    resample: Annotated[Literal["area", "nearest"], "area: anti-aliased; nearest as published code has it"] = "area"
+    resample: Annotated[Resample, "area: anti-aliased; nearest as published code has it"] = "area"
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise JacobianError(f"rows are pixels of a picture at least 1 px wide, got {self.size}")
+        if self.resample not in get_args(Resample):
+            raise JacobianError(f'rows are made by {" or ".join(get_args(Resample))}, got "{self.resample}"')
 
     def side(self, resolution: int) -> int:
         """Pixels on a side, for a generator's resolution."""
@@ -53,9 +58,14 @@ class Rows:
         small = resize(images, size) if self.resample == "area" else functional.interpolate(images, (size, size))
         return small.sum(dim=1, keepdim=True) if self.sum_rgb else small
 
-    def weights(self, mask: Masks) -> Float[Tensor, "n 1 s s"]:
-        """How far each row lies inside a region."""
-        size = self.size or min(mask.shape[-1], 256)
+    def weights(self, mask: Masks, side: int | None = None) -> Float[Tensor, "n 1 s s"]:
+        """How far each row lies inside a region.
+
+        Args:
+            mask: at any size.
+            side: of the rows, in pixels; None takes the mask to be as large as the picture.
+        """
+        size = side or self.side(mask.shape[-1])
         return resize(mask, size) if self.resample == "area" else functional.interpolate(mask, (size, size))
 
 
@@ -92,14 +102,24 @@ class Jacobian:
     subspace: Subspace
     generator: str = ""
 
-    def gram(self, mask: Masks | None = None) -> Float[Tensor, "d d"]:
-        """J^T diag(m) J over the rows of a mask at the rows' size (1, 1, s, s), or over all rows; double precision."""
+    def gram(self, mask: Masks | None = None, precision: torch.dtype = torch.float64) -> Float[Tensor, "d d"]:
+        """J^T diag(m) J over the rows of a mask at the rows' size (1, 1, s, s), or over all rows; in double precision.
+
+        Args:
+            precision: of the products; torch.float32 is twice as fast, and good to 1e-7 of the largest eigenvalue.
+
+        Raises:
+            JacobianError: the mask is of another size.
+        """
+        gram = self.values.new_zeros(len(self.values), len(self.values), dtype=torch.float64)
         if mask is None:
-            return _gram(self.values.flatten(1), None)
-        weights = mask.to(self.values.device, torch.float32).expand(1, *self.values.shape[1:]).flatten()
-        if float(weights.mean()) > 0.5:  # the fewer rows cost less
-            return self.total - _gram(self.values.flatten(1), 1 - weights)
-        return _gram(self.values.flatten(1), weights)
+            return _add_gram(gram, self.values, None, precision)
+        if mask.shape[-2:] != self.values.shape[-2:]:
+            side, given = self.values.shape[-1], tuple(mask.shape[-2:])
+            raise JacobianError(f"a mask of {side} x {side} rows is needed (Rows.weights makes it), got {given}")
+        if _mostly_inside(mask):  # the fewer rows cost less
+            return self.total - _add_gram(gram, self.values, 1 - mask, precision)
+        return _add_gram(gram, self.values, mask, precision)
 
     @cached_property
     def total(self) -> Float[Tensor, "d d"]:
@@ -124,27 +144,48 @@ def load_jacobian(path: Path | str) -> Jacobian:
 
     def build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Jacobian:
         space = LatentSpace.from_described(header["space"])
-        subspace = Subspace(space, tuple(header["layers"]), bool(header["tied"]))
-        if tensors["values"].ndim != 4 or len(tensors["values"]) != subspace.dim:
-            raise ValueError(f"{subspace} has {subspace.dim} coordinates, got {tuple(tensors['values'].shape)}")
-        return Jacobian(tensors["values"], subspace, str(header["generator"]))
+        subspace, values = Subspace(space, tuple(header["layers"]), bool(header["tied"])), tensors["values"]
+        small_pictures = values.ndim == 4 and values.shape[1] in (1, 3) and values.shape[2] == values.shape[3] > 0
+        if not small_pictures or len(values) != subspace.dim:
+            raise ValueError(f"{subspace} needs {subspace.dim} small pictures, got shape {tuple(values.shape)}")
+        if not values.is_floating_point() or not values.isfinite().all():
+            raise ValueError("derivatives are finite numbers")
+        return Jacobian(values, subspace, str(header["generator"]))
 
     return JACOBIAN_FILE.read(path, build)
 
 
-def _gram(
-    rows: Float[Tensor, "d r"], weights: Float[Tensor, " r"] | None, block: int = 1 << 16
+def _mostly_inside(mask: Masks) -> bool:
+    return float(mask.mean()) > 0.5
+
+
+def _add_gram(
+    gram: Float[Tensor, "d d"],
+    rows: Float[Tensor, "d c l s"],
+    weights: Float[Tensor, "1 1 l s"] | None,
+    precision: torch.dtype = torch.float64,
 ) -> Float[Tensor, "d d"]:
-    """sum over rows of weight * row row^T, in blocks of rows; at least single precision inside, double outside."""
-    precision = torch.promote_types(rows.dtype, torch.float32)
-    gram = rows.new_zeros(len(rows), len(rows), dtype=torch.float64)
-    chosen = None if weights is None else weights.nonzero().flatten()
-    count = rows.shape[1] if chosen is None else len(chosen)
-    for start in range(0, count, block):
-        where = slice(start, start + block) if chosen is None else chosen[start : start + block]
-        some = rows[:, where].to(precision)
-        scaled = some if weights is None else some * weights[where].to(precision)
-        gram += scaled @ some.T
+    """Add the sum over rows of weight * row row^T to `gram`, in place, a block of rows at a time.
+
+    The products are in double precision, whatever J is kept in: then the sum has no negative eigenvalues, and B = T - F
+    is exact to 1e-16 of T. In single precision it would be to 1e-7, which is more than τ tr(B) where most of the change
+    lies inside the region.
+    """
+    flat = rows.flatten(1)
+    chosen, roots = None, None
+    if weights is not None:
+        spread = weights.to(rows.device, precision).clamp(min=0).expand(1, *rows.shape[1:]).flatten()
+        chosen = spread.nonzero().flatten()
+        roots = spread[chosen].sqrt()
+    for start in range(0, flat.shape[1] if chosen is None else len(chosen), BLOCK):
+        where = slice(start, start + BLOCK)
+        some = flat[:, where if chosen is None else chosen[where]].to(precision)
+        if roots is not None:
+            some = some * roots[where]
+        if precision == gram.dtype:
+            gram.addmm_(some, some.T)
+        else:
+            gram += some @ some.T
     return gram
 
 
@@ -176,31 +217,42 @@ def plan_jacobian(
 
     Args:
         memory: GiB.
-        regions: Gram matrices (besides that of all rows) to accumulate; 0 keeps J whole instead.
+        regions: whose F and B are accumulated; 0 keeps J whole instead.
+        dtype: that J is kept in.
 
     Raises:
         JacobianError: it does not fit; says what it needs and what to change.
     """
-    budget = int(memory * 2**30)
-    side, channels, item = rows.side(generator.resolution), 1 if rows.sum_rgb else 3, dtype.itemsize
-    widest = max([layer.channels * layer.resolution**2 for layer in generator.layers] or [0])
-    widest = max(widest, 3 * generator.resolution**2)
-    per_tangent = 4 * 4 * widest  # single precision; an activation, its successor, and two at work
-    chunk = max(1, min(32, subspace.dim, budget // 4 // per_tangent))
-    line = subspace.dim * channels * side * item
-    grams = (regions + 2) * subspace.dim**2 * 8 if regions else 0
-    fixed = chunk * per_tangent + grams
-    lines = min(side, max(0, budget - fixed) // line)
-    if lines < (1 if regions else side):
-        needed = (fixed + line * (1 if regions else side)) / 2**30
-        what = f"{regions} Gram matrices of" if regions else "the Jacobian of"
+    if not 0 < memory < math.inf:
+        raise JacobianError(f"the memory for a Jacobian is a positive number of GiB, got {memory}")
+    budget, d = int(memory * 2**30), subspace.dim
+    side, channels = rows.side(generator.resolution), 1 if rows.sum_rgb else 3
+    activations = [layer.channels * layer.resolution**2 for layer in generator.layers]
+    picture = 3 * max(generator.resolution, side) ** 2
+    primal = 3 * 4 * sum(activations)  # what the derivative of each layer keeps of the picture itself
+    # single precision; an activation, its successor and two at work; enlarging a picture makes several of it
+    per_tangent = 4 * (4 * max([*activations, subspace.space.dim]) + 9 * picture)
+    grams = (2 * regions + 1) * d**2 * 8 if regions else 0  # F and B of each region, and that of all rows
+
+    def taken(chunk: int, lines: int) -> int:
+        """Bytes, with so many lines of J at a time, and a block of them in double precision."""
+        block = d * min(BLOCK, channels * side * lines) * (2 * 8 + dtype.itemsize) if regions else 0
+        return primal + chunk * per_tangent + grams + d * channels * side * lines * dtype.itemsize + block
+
+    fewest = 1 if regions else side
+    plans = []
+    for chunk in range(min(32, d), 0, -1):
+        lines = next((n for n in range(side, fewest - 1, -1) if taken(chunk, n) <= budget), 0)
+        if lines:
+            plans.append(JacobianPlan(d, chunk, math.ceil(side / lines), lines, taken(chunk, lines)))
+    if not plans:
+        what = f"F and B of {regions} region{'s' * (regions > 1)} in" if regions else "the Jacobian of"
         raise JacobianError(
-            f"{what} {subspace} ({subspace.dim} coordinates, rows of {side} px) needs {needed:.1f} GiB, the budget is "
-            f"{memory:g}: raise it (--memory), take fewer rows (--rows), a smaller subspace (--space), or the "
-            "matrix-free solver (--solver lobpcg)"
+            f"{what} {subspace} ({d} coordinates, rows of {side} px) needs {taken(1, fewest) / 2**30:.3g} GiB, the "
+            f"budget is {memory:g}: raise it (--memory), take fewer rows (--rows), a smaller subspace (--space), or "
+            "the matrix-free solver (--solver lobpcg)"
         )
-    bands = math.ceil(side / lines)
-    return JacobianPlan(subspace.dim, chunk, bands, lines, fixed + line * lines)
+    return min(plans, key=lambda plan: plan.passes * (plan.chunk + 2))  # a pass costs two tangents besides its own
 
 
 def jacobian(
@@ -220,7 +272,7 @@ def jacobian(
         dtype: that it is kept in; torch.float16 halves it.
 
     Raises:
-        JacobianError: it does not fit into the memory.
+        JacobianError: it does not fit into the memory, or is not finite (in half precision, say).
     """
     rows = rows or Rows()
     plan = plan_jacobian(generator, subspace, rows, memory, 0, dtype)
@@ -257,9 +309,12 @@ def _columns(
         stop = min(start + plan.chunk, subspace.dim)
         tangents = torch.zeros(stop - start, subspace.dim)
         tangents[:, start:stop].fill_diagonal_(1)
-        part = rows.of(linear(tangents))[:, :, lines].to(dtype)
+        part = rows.of(linear(tangents))[:, :, lines]
+        if not part.to(dtype).isfinite().all():
+            remedy = "take pictures that are" if not part.isfinite().all() else f"keep it in float32, not {dtype}"
+            raise JacobianError(f"the derivative of the picture along {subspace} is not finite: {remedy}")
         if found is None:
-            found = part.new_empty(subspace.dim, *part.shape[1:])
+            found = part.new_empty(subspace.dim, *part.shape[1:], dtype=dtype)
         found[start:stop] = part
         clock(stop - start)
     assert found is not None
@@ -276,14 +331,16 @@ class Grams:
 
 def region_grams(jacobian: Jacobian, mask: Masks, rows: Rows, name: str = "the region") -> Grams:
     """F and B of a region of the Jacobian's picture, each divided by its number of rows."""
-    weights, inside, outside = _weights(rows, mask, jacobian.values.shape[1], name)
+    weights, inside, outside = _weights(rows, mask, jacobian.values.shape[1], jacobian.values.shape[-1], name)
     f = jacobian.gram(weights)
     return Grams(f / inside, (jacobian.total - f) / outside)
 
 
-def _weights(rows: Rows, mask: Masks, channels: int, name: str) -> tuple[Masks, float, float]:
+def _weights(
+    rows: Rows, mask: Masks, channels: int, side: int, name: str
+) -> tuple[Float[Tensor, "1 1 s s"], float, float]:
     """The weights of rows, and how many lie inside and outside. Raises RegionError where either has none."""
-    weights = rows.weights(mask.float())
+    weights = rows.weights(mask.float(), side)
     inside, outside = float(weights.sum()) * channels, float((1 - weights).sum()) * channels
     if inside < 1e-3:
         raise RegionError(f"{name} is empty on this picture: choose another picture (--seed) or a larger region")
@@ -314,25 +371,33 @@ def gram_matrices(
         JacobianError: not even the Gram matrices fit. RegionError: a region is empty or the whole picture.
     """
     rows = rows or Rows()
-    wanted = [i for i, mask in enumerate(masks) if mask is not None]
-    plan = plan_jacobian(generator, subspace, rows, memory, max(1, len(wanted)))
     side, channels = rows.side(generator.resolution), 1 if rows.sum_rgb else 3
     names = names or [f"region {i + 1}" for i in range(len(masks))]
-    weighed = {i: _weights(rows, m, channels, names[i]) for i, m in enumerate(masks) if m is not None}
+    weighed = {i: _weights(rows, m, channels, side, names[i]) for i, m in enumerate(masks) if m is not None}
+    found: list[Grams | None] = [None] * len(masks)
+    if not weighed:
+        return found
+    plan = plan_jacobian(generator, subspace, rows, memory, len(weighed))
     linear = linearize(generator, latents, subspace)
     clock = _Clock(progress, plan.dim * plan.bands)
-    total: Tensor | float = 0.0
-    inside: dict[int, Tensor | float] = dict.fromkeys(wanted, 0.0)
+    total: Tensor | None = None
+    smaller: dict[int, Tensor] = {}  # F where it has fewer rows than B, else B; the other follows from all rows
     for top in range(0, side, plan.lines):
         lines = slice(top, min(top + plan.lines, side))
-        band = Jacobian(_columns(linear, subspace, rows, plan, lines, torch.float32, clock), subspace)
-        total = total + band.total
-        for i in wanted:
-            inside[i] = inside[i] + band.gram(weighed[i][0][:, :, lines])
-    found: list[Grams | None] = [None] * len(masks)
-    for i in wanted:
-        _, n_inside, n_outside = weighed[i]
-        found[i] = Grams(torch.as_tensor(inside[i]) / n_inside, torch.as_tensor(total - inside[i]) / n_outside)
+        band = _columns(linear, subspace, rows, plan, lines, torch.float32, clock)
+        if total is None:
+            total = band.new_zeros(plan.dim, plan.dim, dtype=torch.float64)
+            smaller = {i: torch.zeros_like(total) for i in weighed}
+        _add_gram(total, band, None)
+        for i, (weights, _, _) in weighed.items():
+            _add_gram(smaller[i], band, (1 - weights if _mostly_inside(weights) else weights)[:, :, lines])
+        del band  # before the next one is made
+    assert total is not None
+    for i, (weights, n_inside, n_outside) in weighed.items():
+        one = smaller.pop(i)
+        other = total - one
+        inside, outside = (other, one) if _mostly_inside(weights) else (one, other)
+        found[i] = Grams(inside.div_(n_inside), outside.div_(n_outside))
     return found
 
 
@@ -350,7 +415,8 @@ def jacobian_operator(
 ) -> JacobianOperator:
     """J and its transpose at the first of some latents, by forward and reverse mode, a chunk of vectors at a time."""
     rows = rows or Rows()
-    chunk = plan_jacobian(generator, subspace, replace(rows, size=1), memory, 0).chunk
+    # half of the memory for vectors at work, as reverse mode keeps more of the picture itself
+    chunk = plan_jacobian(generator, subspace, replace(rows, size=1), memory / 2, 0).chunk
     base = generator.convert(latents[:1], subspace.space)
     linear = linearize(generator, base, subspace)
     picture, zero = _picture_of(generator, base, subspace)

@@ -4,9 +4,12 @@ Pajouheshgar, Zhang, Süsstrunk, "Optimizing latent space directions for GAN-bas
 Maximises J(u_1..u_K) = sum_k LS(u_k) + c R(u_1..u_K) (eq. 3) with Adam, where LS is eq. 2 and R = -1/2 ||Corr - I||_F.
 
 LS is the mean over layers, not the sum, so that it is in [0, 1]; c scales with it. By default all directions are
-updated on shared samples where the paper takes turns (`alternate`). What makes it fast changes no result: x, its
-features and masks are computed without a graph and shared by all regions and directions, steps below the first edited
-layer are not repeated for x', and only u gets gradients. To edit the background, search on `Rest(region)`.
+updated on shared samples where the paper takes turns (`alternate`). The paper's schedule (random start, 200 steps of
+1e-3) is far from the optimum; by default the search starts from the optimum of the score to first order
+(`first_order.py`), takes 30 larger steps, and answers with the mean of the later half of them, which the noise of
+single batches moves least. `as_published()` is the paper's. What makes a step fast changes no result: x, its features
+and masks are computed without a graph and shared by all regions and directions, steps below the first edited layer are
+not repeated for x', and only u gets gradients. To edit the background, search on `Rest(region)`.
 """
 
 import math
@@ -19,28 +22,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from situ.core.direction import Direction
-from situ.core.discovery import as_directions, spread
+from situ.core.discovery import Discovery, as_directions, spread
 from situ.core.errors import SituError
-from situ.core.generator import Generator, Synthesis, features_from
+from situ.core.generator import IMAGE, Generator, Synthesis
 from situ.core.latents import Latents, Subspace, parse_subspace
 from situ.core.localization import Aggregation, FeatureDistance, aggregate, localization_scores
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
+from situ.discovery.first_order import FirstOrder, diversity, scored_layers
 
 AlphaUnit = Literal["raw", "spread"]
-IMAGE = "image"  # the name under which the picture itself can count as a layer
+CHECK_EVERY = 10  # steps between two looks at held-out latents
+HELD_OUT = 16  # latents that they look at
 
 
 @dataclass(frozen=True)
 class LELSD:
-    """The method and its settings; the paper's values are the defaults."""
+    """The method and its settings; the paper's values are those of `as_published()`."""
 
     space: Annotated[str, "subspace: w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:9, z"] = "w+"
     k: Annotated[int, "directions per region"] = 1
     correlation: Annotated[float, "c, weight of R (only matters for k > 1)"] = 1.0
-    samples: Annotated[int, "latents per direction"] = 800
+    samples: Annotated[int, "latents per direction"] = 120
     batch: Annotated[int, "latents per step"] = 4
-    lr: Annotated[float, "learning rate"] = 1e-3
+    lr: Annotated[float, "learning rate"] = 1e-2
     halve_every: Annotated[int, "steps between halvings of lr"] = 50
     alpha: Annotated[tuple[float, float], "|α| is uniform in this range, its sign random"] = (0.5, 3.0)
     alpha_unit: Annotated[AlphaUnit, "spread: α in root-mean-square distances of latents from their mean"] = "raw"
@@ -54,7 +59,11 @@ class LELSD:
     truncation: Annotated[float, "of the latents that are searched"] = 0.7
     alternate: Annotated[bool, "a step updates one u_k only (k times as many steps), as published"] = False
     absolute_correlation: Annotated[bool, "R = -mean |Corr - I|, as coded"] = False
+    average: Annotated[bool, "answer with the mean of the later half of the steps, not with the last"] = True
+    patience: Annotated[int, "stop after so many checks (every 10 steps) without a better held-out LS; 0 never"] = 0
+    start_pictures: Annotated[int, "pictures that a first-order start is computed on"] = 4
     max_pictures: Annotated[int, "edited pictures in one pass; bounds memory"] = 16  # on a CPU 16 are fastest
+    start: Discovery | Literal["first_order", "random"] = "first_order"  # or any method, ReSeFa say
 
     def __post_init__(self) -> None:
         positive = {
@@ -77,9 +86,15 @@ class LELSD:
             raise SituError(f"alpha is a range (least, most) of |α| with most > 0, got {self.alpha}")
 
     @classmethod
+    def as_published(cls, **settings: object) -> "LELSD":
+        """The paper: a random start, 200 steps of 4 latents, learning rate 1e-3 halved every 50, the last step."""
+        published = cls(samples=800, lr=1e-3, start="random", average=False)
+        return replace(published, **settings)  # pyright: ignore[reportArgumentType]
+
+    @classmethod
     def as_coded(cls, **settings: object) -> "LELSD":
         """The published notebook: U(-1, 1) strengths, one a batch, u of free length; mean |Corr - I|; alternating."""
-        coded = cls(
+        coded = cls.as_published(
             correlation=5.0,
             alpha=(0.0, 1.0),
             alpha_per_sample=False,
@@ -102,12 +117,14 @@ class LELSD:
         progress: Progress = silent,
     ) -> list[list[Direction]]:
         """See `Discovery.find`. All regions share x, its features and its masks."""
-        search = _Search(self, generator, tuple(regions), rng)
+        search = _Search(self, generator, tuple(regions), rng, progress)
         done = 0
         try:
             for done in range(1, self.steps + 1):
                 scores = search.step(done - 1)
                 progress(done, self.steps, f"LS {scores.mean():.3f}")
+                if self.patience and done % CHECK_EVERY == 0 and search.has_stalled():
+                    break
         except KeyboardInterrupt:
             if done <= 1:
                 raise
@@ -117,37 +134,69 @@ class LELSD:
 class _Search:
     """The state of one optimisation: U (regions, k, free coordinates)."""
 
-    def __init__(self, method: LELSD, generator: Generator, regions: tuple[Region, ...], rng: torch.Generator) -> None:
+    def __init__(
+        self,
+        method: LELSD,
+        generator: Generator,
+        regions: tuple[Region, ...],
+        rng: torch.Generator,
+        progress: Progress = silent,
+    ) -> None:
         self.method, self.generator, self.regions, self.rng = method, generator, regions, rng
         self.seed = rng.initial_seed()
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
         if method.k > self.subspace.dim:
             raise SituError(f"{self.subspace} has {self.subspace.dim} dimensions, too few for k={method.k} directions")
+        self.weights = scored_layers(generator, self.subspace, method.layer_weights)
+        self.names = [name for name in self.weights if name != IMAGE]
         first = generator.first_step(self.subspace)
-        layers = features_from(generator, first)
-        unknown = set(method.layer_weights) - {layer.name for layer in generator.layers} - {IMAGE}
-        if unknown:
-            names = ", ".join(layer.name for layer in generator.layers)
-            raise SituError(f"layer weights name feature layers ({names}) or image, got {', '.join(sorted(unknown))}")
-        self.names = [layer.name for layer in layers if method.layer_weights.get(layer.name, 1.0) != 0]
-        self.weights = {name: method.layer_weights.get(name, 1.0) for name in self.names}
-        if method.layer_weights.get(IMAGE, 0.0) != 0:
-            self.weights[IMAGE] = method.layer_weights[IMAGE]
-        if not self.weights:
-            raise SituError(f"no feature layer that {self.subspace} can change has a weight: nothing to optimise")
         self.asked = list({*self.names, *(name for region in regions for name in region.layers)})
         # x' goes on from where x first changes, or from the first features that a mask is made of
         steps = [layer.step for layer in generator.layers if layer.name in self.asked]
         self.first = min([first, *steps])
         self.length = self._length()
-        u = torch.randn(method.k, len(regions), self.subspace.dim, generator=rng, device=rng.device)
-        u = (u / u.norm(dim=-1, keepdim=True)).to(generator.device)
+        u = self._start(progress).to(generator.device)
         # one parameter per k: those without a gradient stay where they are when steps alternate
         self.u = [rows.clone().requires_grad_() for rows in u]  # k times (regions, free coordinates)
         self.optimizer = torch.optim.Adam(self.u, lr=method.lr)
         every = method.halve_every * (method.k if method.alternate else 1)  # in updates of each direction
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, every, gamma=0.5)
         self.history: list[list[Tensor]] = [[] for _ in self.u]  # LS (regions,) of every update of each u_k
+        self.path: list[list[Tensor]] = [[] for _ in self.u]  # unit vectors (regions, d) after every update
+        self.held_out: Latents | None = None
+        self.best_held_out, self.checks_since = -math.inf, 0
+
+    def _start(self, progress: Progress) -> Float[Tensor, "k r d"]:
+        """Where the search starts: random unit vectors, or what another method finds for the same regions."""
+        method, shape = self.method, (self.method.k, len(self.regions), self.subspace.dim)
+        u = torch.randn(shape, generator=self.rng, device=self.rng.device).to(self.generator.device)
+        u = u / u.norm(dim=-1, keepdim=True)
+        if method.start == "random":
+            return u
+        if method.start == "first_order":
+            first_order = FirstOrder(
+                k=method.k,
+                pictures=method.start_pictures,
+                correlation=method.correlation,
+                truncation=method.truncation,
+            )
+            found, _ = first_order.search(self.generator, self.subspace, self.regions, self.weights, self.rng, progress)
+            return found.transpose(0, 1).contiguous()
+        for r, directions in enumerate(method.start.find(self.generator, self.regions, self.rng, progress)):
+            for k, direction in enumerate(directions[: method.k]):
+                u[k, r] = self._brought_here(direction)  # where it finds fewer than k, the rest stay random
+        return u
+
+    def _brought_here(self, direction: Direction) -> Float[Tensor, " d"]:
+        """Another method's direction in this search's subspace, as far as it reaches."""
+        if direction.subspace.space != self.subspace.space:
+            direction = direction.on_layers(self.subspace.chosen, self.generator.spaces)
+        if direction.subspace.space != self.subspace.space:
+            raise SituError(f"a start in {direction.subspace} cannot be brought to {self.subspace}: give it that space")
+        u = self.subspace.restrict(direction.subspace.lift(direction.vector)).to(self.generator.device)
+        if not u.any():
+            raise SituError(f"a start in {direction.subspace} moves nothing in {self.subspace}: give it that space")
+        return u / u.norm()
 
     def _length(self) -> float:
         if self.method.alpha_unit == "raw":
@@ -198,6 +247,8 @@ class _Search:
             raise SituError(f"the optimisation diverged at step {index + 1} (NaN): lower lr, now {method.lr}")
         for k in active:
             self.history[k].append(scores[:, k])
+            u = self.u[k].detach()
+            self.path[k].append(u / u.norm(dim=-1, keepdim=True))
         return scores[:, active]
 
     def _scores(
@@ -207,10 +258,16 @@ class _Search:
         masks: Sequence[Tensor],
         pairs: Sequence[tuple[int, int]],
         alphas: Float[Tensor, "m n"],
+        of: Sequence[Tensor] | Tensor | None = None,
     ) -> Float[Tensor, " m"]:
-        """LS of the directions of `pairs`, averaged over the samples, differentiable in u."""
+        """LS of the directions of `pairs`, averaged over the samples, differentiable in u.
+
+        Args:
+            of: (regions, dim) for each k; the search's own by default.
+        """
         n, m = len(latents), len(pairs)
-        u = torch.stack([self.u[k][r] for r, k in pairs])  # (m, dim)
+        of = self.u if of is None else of
+        u = torch.stack([of[k][r] for r, k in pairs])  # (m, dim)
         if self.method.unit_norm:
             u = u / u.norm(dim=-1, keepdim=True)
         moves = self.subspace.lift(u)[:, None] * alphas[:, :, None]  # (m, n, d)
@@ -232,12 +289,37 @@ class _Search:
     def _diversity(self, active: Sequence[int]) -> Tensor:
         """R of every region, summed; only the active directions get gradients from it."""
         u = torch.stack([u if k in active else u.detach() for k, u in enumerate(self.u)], dim=1)  # (r, k, dim)
-        if self.method.absolute_correlation:
-            return -_mean_cosines(u, self.subspace).sum()
-        centred = u - u.mean(dim=-1, keepdim=True)
-        normed = centred / centred.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        off = normed @ normed.mT - torch.eye(u.shape[1], device=u.device)
-        return -0.5 * (off.square().sum(dim=(1, 2)) + 1e-12).sqrt().sum()
+        return (-_mean_cosines(u, self.subspace) if self.method.absolute_correlation else diversity(u)).sum()
+
+    def found(self) -> Float[Tensor, "k r d"]:
+        """The unit vectors so far: the last, or the mean of the later half of the steps."""
+        rows = []
+        for u, path in zip(self.u, self.path, strict=True):
+            later = path[len(path) // 2 :] if self.method.average else []
+            rows.append(torch.stack(later).mean(dim=0) if later else u.detach())
+        u = torch.stack(rows)
+        return u / u.norm(dim=-1, keepdim=True)
+
+    def has_stalled(self) -> bool:
+        """Whether LS on held-out latents has not risen for `patience` checks."""
+        if self.held_out is None:
+            self.held_out = self._sample(HELD_OUT)
+        u, rows = self.found(), []
+        pairs = [(r, k) for r in range(len(self.regions)) for k in range(self.method.k)]
+        size = self.length * sum(self.method.alpha) / 2
+        signs = torch.arange(self.method.batch, device=u.device) % 2 * 2.0 - 1
+        with torch.no_grad():
+            for i in range(0, HELD_OUT, self.method.batch):
+                some = self.held_out[i : i + self.method.batch]
+                before = self.generator.synthesize(some, self.asked, keep=self.first)
+                masks = [region.mask(before) for region in self.regions]
+                rows += [
+                    self._scores(some, before, masks, [pair], (size * signs[: len(some)])[None], u) for pair in pairs
+                ]
+        score = float(torch.cat(rows).mean())
+        self.checks_since = 0 if score > self.best_held_out else self.checks_since + 1
+        self.best_held_out = max(score, self.best_held_out)
+        return self.checks_since >= self.method.patience
 
     def directions(self) -> list[list[Direction]]:
         """What has been found so far, best first by LS over the last tenth of each direction's updates."""
@@ -248,7 +330,7 @@ class _Search:
             ],
             dim=1,
         )  # (r, k)
-        u = torch.stack([(u / u.norm(dim=-1, keepdim=True)).detach().cpu() for u in self.u], dim=1)
+        u = self.found().transpose(0, 1).cpu()  # (r, k, d)
         found = []
         for r, region in enumerate(self.regions):
             order = ls[r].argsort(descending=True).tolist()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from situ.core.errors import GeneratorError, LatentError
-from situ.core.generator import FeatureLayer, Linearization, Reduction, Synthesis, SynthesisState
+from situ.core.generator import IMAGE, FeatureLayer, Linearization, Reduction, Synthesis, SynthesisState
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 from situ.generators.stylegan2_network import StyleGAN2Network
 from situ.generators.stylegan2_tangents import Tangents
@@ -185,9 +185,9 @@ class StyleGAN2:
     def linearize_features(
         self, latents: Latents, subspace: Subspace, reductions: Mapping[str, Reduction]
     ) -> Callable[[Float[Tensor, "t k"]], dict[str, Tensor]]:
-        """See `Linearizable`. The picture is not computed."""
+        """See `Linearizable`."""
         made = self._tangents(latents, subspace)
-        return lambda tangents: made.run(tangents, reductions, images=False)[1]
+        return lambda tangents: made.run(tangents, reductions, images=IMAGE in reductions)[1]
 
     def _tangents(self, latents: Latents, subspace: Subspace) -> Tangents:
         base = self.convert(latents, subspace.space)

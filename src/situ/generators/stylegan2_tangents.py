@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.nn import functional
 
-from situ.core.generator import Reduction
+from situ.core.generator import IMAGE, Reduction
 from situ.generators.stylegan2_network import GAIN, LEAK, StyleGAN2Network, filter_channels, upsample_image
 
 CACHED_BYTES = 32 << 20  # of one layer's activations; larger ones fall out of a processor's cache between two passes
@@ -104,6 +104,8 @@ class Tangents:
                     zero = self.origin.new_zeros(len(tangents), step.outputs, step.resolution, step.resolution)
                     found[step.name].append(reductions[step.name](zero))
             picture = self._move(first, last, None, None, ds, reductions, found)
+            if IMAGE in reductions:
+                found[IMAGE].append(reductions[IMAGE](picture))
         return picture, {name: torch.cat(parts) for name, parts in found.items()}
 
     def _move(
