@@ -144,7 +144,8 @@ def open_segmenter(file: Path, generator: Generator) -> ClusterSegmenter | Linea
     for error, other, container in zip(errors, errors[::-1], (CLUSTERS_FILE, LINEAR_FILE), strict=True):
         if f"holds something else ({container.format})" in str(other):
             raise error
-    raise RegionError(f"{file} is no segmenter: expected a file as `situ clusters` or `situ train-segmenter` writes it")
+    what = f"{file} is no segmenter" if file.exists() else f"no segmenter at {file}"
+    raise RegionError(f"{what}: expected a file as `situ clusters` or `situ train-segmenter` writes it")
 
 
 def parse_box(text: str, resolution: int) -> Box:

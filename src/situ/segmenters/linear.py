@@ -62,9 +62,8 @@ class LinearSegmenter:
             or not shapes
             or {*shapes, tuple(bias.shape)} != {(len(parts),)}
         ):
-            raise RegionError(
-                f"a linear head has two or more parts of different names, got {', '.join(parts) or 'none'}"
-            )
+            got = ", ".join(parts) or "none"
+            raise RegionError(f"a linear head has weights for each of two or more parts of different names, got {got}")
         if size < 1 or not all(w.isfinite().all() for w in (*weights.values(), bias)):
             raise RegionError("a linear head has finite weights and a size in pixels: train it again")
         require_names(parts)
