@@ -4,10 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from situ.core.errors import RegionError, SituError
+from situ.core.jacobian import Rows, jacobian, region_grams
+from situ.core.latents import parse_subspace
+from situ.core.progress import silent
 from situ.core.region import Box, Part
-from situ.discovery.lowrankgan import LowRankGAN, robust_pca
+from situ.discovery.lowrankgan import LowRankGAN, LowRankSparse, robust_pca
 from toys import TILES, TileGenerator, TileSegmenter
-from toys_styles import LeakyTileGenerator
+from toys_styles import BlinkingSegmenter, LeakyTileGenerator
 
 TILE_PARTS = [Part(TileSegmenter(), (tile,)) for tile in TILES]
 ALL_LOW_RANK = 2.0  # λ > 1: no entry is worth making sparse, so that the split leaves these Gram matrices whole
@@ -102,10 +105,20 @@ def test_finds_the_span_of_every_tile(rotate, coded, rng):
         torch.testing.assert_close(vectors @ vectors.T, torch.eye(len(vectors)), atol=1e-4, rtol=0)
 
 
-def test_pictures_are_averaged(rng):
-    generator = TileGenerator(True)
-    found = LowRankGAN(k=3, pictures=3, sparse_weight=ALL_LOW_RANK).find(generator, TILE_PARTS[:1], rng)
-    assert all((generator.truth(0) @ d.vector).norm() > 0.999 for d in found[0])
+def test_pictures_are_averaged_where_they_show_the_region(rng):
+    generator = LeakyTileGenerator(True, leak=0.2)
+    regions = [Part(BlinkingSegmenter(), (TILES[3],))]
+    latents = generator.sample(8, generator.spaces["w"], torch.Generator().manual_seed(0))
+    subspace = parse_subspace("w", generator.spaces)
+    ((f, b),) = LowRankGAN(pictures=8)._grams(generator, subspace, regions, rng, silent)
+    grams = []
+    for i in range(8):
+        mask = regions[0].mask(generator.synthesize(latents[i : i + 1]))
+        if mask.any():
+            grams.append(region_grams(jacobian(generator, latents[i : i + 1], subspace), mask, Rows()))
+    assert 1 < len(grams) < 8
+    torch.testing.assert_close(f, torch.stack([g.inside for g in grams]).mean(dim=0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(b, torch.stack([g.outside for g in grams]).mean(dim=0), atol=1e-6, rtol=1e-5)
 
 
 def test_relax_makes_room_where_the_rest_always_changes(rng):
@@ -119,13 +132,27 @@ def test_relax_makes_room_where_the_rest_always_changes(rng):
     assert (generator.truth(0) @ coded[0][0].vector).norm() > 0.95
 
 
-def test_directions_leave_the_low_rank_rest_alone(rng):
-    generator = LeakyTileGenerator(True, leak=0.2)
-    ((d,),) = LowRankGAN(sparse_weight=ALL_LOW_RANK, relax=3).find(generator, TILE_PARTS[:1], rng)
-    ((free,),) = LowRankGAN(sparse_weight=ALL_LOW_RANK, relax=12).find(generator, TILE_PARTS[:1], rng)
-    assert d.figures["kept"] < 1
-    assert free.figures["kept"] == pytest.approx(1)  # nothing is projected out
-    assert d.figures["gain"] > free.figures["gain"]
+@pytest.mark.parametrize("relax", [0, 1, 2])
+def test_singular_vectors_are_projected_off_the_rest(relax, rng):
+    v = torch.linalg.qr(torch.randn(8, 8, generator=rng, dtype=torch.double))[0]
+    a = torch.nn.functional.normalize(v[0] + v[1] + 2 * v[2], dim=0)
+    f, b = torch.outer(a, a), 3 * torch.outer(v[0], v[0]) + torch.outer(v[1], v[1])
+    whole = [LowRankSparse(m, torch.zeros_like(m), 0.0, 1, True) for m in (f, b)]
+    ((n,), (figures,)) = LowRankGAN(relax=relax)._vectors(TILE_PARTS[0], f, b, *whole)
+    left = a.clone()
+    for i in range(2 - relax):  # the greatest singular vectors stay in its range
+        left = left - (a @ v[i]) * v[i]
+    assert abs(n @ left) == pytest.approx(left.norm())
+    assert n.norm() == pytest.approx(1)
+    assert figures["kept"] == pytest.approx(left.norm())
+    assert figures["gain"] == pytest.approx(float((n @ f @ n) / (n @ b @ n)) if relax else 1e9, rel=1e-6)
+
+
+def test_nothing_is_left_of_what_the_rest_shares(rng):
+    a = torch.nn.functional.normalize(torch.randn(8, generator=rng, dtype=torch.double), dim=0)
+    whole = LowRankSparse(torch.outer(a, a), torch.zeros(8, 8, dtype=torch.double), 0.0, 1, True)
+    with pytest.raises(SituError, match="nothing is left after the projection: set relax, 1 to 1"):
+        LowRankGAN()._vectors(TILE_PARTS[0], whole.low_rank, whole.low_rank, whole, whole)
 
 
 def test_the_published_weight_calls_a_small_space_sparse(rng):

@@ -104,6 +104,8 @@ def test_a_layer_range_moves_these_rows_alone(rng):
     generator = tiny_stylegan2()
     method = StyleFlow(READER, space="w:1-2", **(SHORT | {"samples": 64, "steps": 3}))
     fitted = method.fit(generator, rng)
+    w = sampled(generator, 1000).values
+    torch.testing.assert_close(fitted.centre, w.mean(dim=0), atol=0.6 * float(w.std(dim=0).max()), rtol=0)
     latents = generator.convert(sampled(generator, 4), generator.spaces["w+"])
     change = (fitted.edit(latents, TILES[0], 1.0).values - latents.values).reshape(4, 6, 8)
     assert change[:, [0, 3, 4, 5]].abs().max() == 0

@@ -53,6 +53,19 @@ def test_boxes_brushes_and_rests_compete_with_what_they_leave(rng):
     assert all(d.figures["rate"] == 1 for d in [*box, *rest, *brush])
 
 
+def test_a_channel_that_mostly_changes_the_rest_is_not_the_boxs(rng):
+    generator = TileGenerator(False)
+    contest = _Contest((Box(4, 4, 8, 8),), 4, 2.0)
+    masks = contest.mark(generator.synthesize(generator.sample(1, generator.spaces["w"], rng)))[0]
+    box, rest = masks
+    assert (box.sum(), rest.sum()) == (4, 12)
+    maps = 2.0 + rest.float()[None].repeat(2, 1)  # all of the rest, then the box
+    maps[0, box.nonzero()[:1]] = 4.0  # but one position of the box first: 1 / 16 against 11 / 144
+    maps[1, box.nonzero()[:2]] = 4.0  # two of them: 2 / 16 against 10 / 144
+    contest.hold(maps, masks)
+    assert contest.result(0)[0].tolist() == [0, 1]
+
+
 def test_a_union_does_not_compete_with_its_own_parts(rng):
     union = Part(TileSegmenter(), TILES[:2])
     found = StyleSpace(k=6, **SHORT).find(TileGenerator(False), [union, TILE_PARTS[0]], rng)
