@@ -8,7 +8,7 @@ from PIL import Image
 
 from situ.core.errors import ImageError, RegionError
 from situ.core.generator import Synthesis
-from situ.core.region import Box, Brush, Part, Region, Segmenter, dilate, load_brush, parse_part
+from situ.core.region import PRESETS, Box, Brush, Part, Region, Segmenter, dilate, load_brush, parse_part, preset
 
 
 class Columns:
@@ -111,6 +111,31 @@ def test_a_box_is_where_its_centre_says() -> None:
 def test_boxes_outside_are_refused(box: Box) -> None:
     with pytest.raises(RegionError, match=r"inside 6 x 6 pixels; got box\["):
         box.mask(blank())
+
+
+def test_presets_are_the_published_boxes() -> None:
+    assert preset("mouth", 256) == Box(184, 127, 30, 70)
+    assert preset("eyes", 1024) == Box(480, 512, 80, 460)
+    assert preset("nose", 64) == Box(36, 33, 10, 12)
+    assert preset("left_eye", 256).column < preset("right_eye", 256).column
+
+
+@pytest.mark.parametrize("resolution", [4, 8, 16, 32, 64, 100, 256, 1024])
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_fit_every_picture(name: str, resolution: int) -> None:
+    box = preset(name, resolution)
+    assert min(box.height, box.width) >= 1
+    box.require_inside(resolution)
+    row, column, height, width = (pixels * resolution / 256 for pixels in PRESETS[name])
+    assert abs(box.row - row) <= 1
+    assert abs(box.column - column) <= 1
+    assert abs(box.height - max(height, 1)) <= 0.5
+    assert abs(box.width - max(width, 1)) <= 0.5
+
+
+def test_unknown_presets_list_the_known_ones() -> None:
+    with pytest.raises(RegionError, match=r'presets are left_eye, right_eye, eyes, .* eyebrow; got "hair"'):
+        preset("hair", 64)
 
 
 def test_a_brush_is_scaled_to_the_picture() -> None:
