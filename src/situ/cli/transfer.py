@@ -96,7 +96,8 @@ def transfer(
     inside = InsideShare()(EditedImages(before.images, after.images, union)).tolist()
     distance = pack.distance.between(before.images, after.images).tolist()
     if compare:
-        page = _comparison(captions, source_captions[0], region.name, before.images, theirs.images, after.images)
+        shown = theirs.images.expand_as(before.images)
+        page = _comparison(captions, source_captions[0], region.name, before.images, shown, after.images)
         save_page(draw_grid(page), out)
     else:
         save_image(after.images[0] if len(captions) == 1 else sheet(after.images), out)
@@ -122,7 +123,7 @@ def transfer(
 def _comparison(
     captions: list[str], reference: str, region: str, before: Images, theirs: Images, after: Images
 ) -> Grid:
-    cells = torch.stack([before, theirs.expand_as(before), after, heat_map(before, after)], dim=1)
+    cells = torch.stack([before, theirs, after, heat_map(before, after)], dim=1)
     rows = [Row(caption, cells[i]) for i, caption in enumerate(captions)]
     title = f"{region} of {reference}"
     return Grid(rows, title, ["before", "reference", "after", "change"], cell=max(128, before.shape[-1]))
