@@ -43,7 +43,7 @@ class StyleSpace:
 
     space: Annotated[str, "subspace whose coordinates are the channels: s:conv, s, s:9, w, z"] = "s:conv"
     k: Annotated[int, "channels per region"] = 1
-    pictures: Annotated[int, "pictures that are asked; published: 1000. 32 know a rate to 0.09"] = 32
+    pictures: Annotated[int, "pictures that are asked; published: 1000. 16 know a rate to 0.13"] = 16
     size: Annotated[int, "pixels on a side of the gradient maps"] = 32
     area_power: Annotated[float, "p in the score o / a^p: higher prefers small parts"] = 2.0
     local_rate: Annotated[float, "a local channel has a higher rate than this"] = 0.5
