@@ -312,12 +312,12 @@ def _singular(name: str, tau: float) -> JacobianError:
     )
 
 
-def _require_change(inside: float, outside: float, name: str) -> None:
-    """Of the traces of F and B. Raises JacobianError where there is nothing to compare."""
+def _require_change(inside: float, outside: float, name: str, noise: float = SINGULAR) -> None:
+    """Of the traces of F and B. Raises JacobianError where one is nothing but the rounding of the other."""
     name = name or "the region"
-    if not inside > SINGULAR * outside:
+    if not inside > noise * outside:
         raise JacobianError(f"nothing in {name} changes along this subspace: take another region or more layers")
-    if not outside > SINGULAR * inside:
+    if not outside > noise * inside:
         raise JacobianError(
             f"nothing outside {name} changes along this subspace, so all its directions edit the region alone: take a "
             "smaller region or more layers"
@@ -363,7 +363,7 @@ def solve_region(
     f = jacobian.gram(weights, torch.float32)  # T is in double precision, and a is far above F's rounding
     t, v = jacobian.spectrum
     change = float(f.trace())
-    _require_change(change, float(t.sum()) - change, name)
+    _require_change(change, float(t.sum()) - change, name, 1e-6)
     a = tau * (float(t.sum()) - change)
     white = v / (t + a).sqrt()
     d = len(t)
