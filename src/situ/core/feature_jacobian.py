@@ -108,6 +108,6 @@ def feature_grams(
             chosen = weights.flatten().nonzero().flatten()
             some = rows[:, chosen]
             own.append((some * weights.flatten()[chosen]) @ some.T / scale)
-        inside.append(torch.stack(own))
+        inside.append(torch.stack(own) if own else t.new_zeros(0, *t.shape))
         total.append(t / scale)
     return FeatureGrams(torch.stack(inside, dim=1), torch.stack(total))

@@ -57,9 +57,7 @@ class Interpolation:
 
     space: Annotated[str, "subspace: w, w+:4-7, w:4-7 (tied), s, z"] = "w"
     k: Annotated[int, "directions"] = 10
-    between: Annotated[Between, "mean: from the mean code to a drawn one; pair: between two drawn ones"] = (
-        "mean"
-    )
+    between: Annotated[Between, "mean: from the mean code to a drawn one; pair: between two drawn ones"] = "mean"
     samples: Annotated[int, "codes that the mean is taken over"] = 10_000
     truncation: Annotated[float, "of the codes"] = 1.0
 

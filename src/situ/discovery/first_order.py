@@ -29,10 +29,31 @@ from situ.core.jacobian import MEMORY
 from situ.core.latents import Latents, Subspace, parse_subspace
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
+from situ.discovery.natural_gradient import inverse_metric
 
 RIDGE = 1e-3  # of the mean eigenvalue sum, as ReSeFa's τ: keeps steps that change nothing out
 KEPT = 64  # eigenvectors of the summed pencil that the ascent combines
 ASCENT = 120  # iterations on the small matrices
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Every layer's F (of each region) and T on each picture, as quadratic forms of the steps of a basis."""
+
+    basis: Float[Tensor, "b d"]
+    inside: Float[Tensor, "r l b b"]
+    total: Float[Tensor, "l b b"]
+    share: Float[Tensor, " l"]  # weights of the layers, 1 in all
+
+    def maximise(self, k: int, correlation: float) -> tuple[Float[Tensor, "r k d"], Float[Tensor, "r k"]]:
+        """Unit vectors of the subspace, best first, and their first-order scores."""
+        c, scores = maximise_quotients(self.inside, self.total, self.share, k, correlation)
+        u = c @ self.basis
+        return u / u.norm(dim=-1, keepdim=True), scores
+
+    def inverse_metric(self) -> Float[Tensor, "d d"]:
+        """The inverse of the mean T, for natural gradient steps."""
+        return inverse_metric(torch.einsum("l,lab->ab", self.share, self.total), self.basis, RIDGE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,9 @@ class FirstOrder:
     space: Annotated[str, "subspace: w, w+, w+:4-7, w:4-7 (tied), s, s:conv, s:9, z"] = "w+"
     k: Annotated[int, "directions per region"] = 1
     pictures: Annotated[int, "pictures that the score is expanded on"] = 4
-    tangents: Annotated[int, "coordinates up to which the subspace is searched as it is; a picture costs as many"] = 512
+    tangents: Annotated[int, "coordinates up to which the subspace is searched as it is; a picture costs as many"] = (
+        1280
+    )
     correlation: Annotated[float, "c, weight that keeps k directions apart"] = 1.0
     layer_weights: Annotated[
         Mapping[str, float], "feature layer -> weight in LS, 1 if not named; image, the picture itself, 0 if not named"
@@ -67,7 +90,8 @@ class FirstOrder:
         seed = rng.initial_seed()
         subspace = parse_subspace(self.space, generator.spaces)
         weights = scored_layers(generator, subspace, self.layer_weights)
-        u, scores = self.search(generator, subspace, regions, weights, rng, progress)
+        expansion = self.expand(generator, subspace, regions, weights, rng, progress)
+        u, scores = expansion.maximise(self.k, self.correlation)
         return [
             as_directions(
                 self,
@@ -82,7 +106,7 @@ class FirstOrder:
             for r, region in enumerate(regions)
         ]
 
-    def search(
+    def expand(
         self,
         generator: Generator,
         subspace: Subspace,
@@ -90,8 +114,12 @@ class FirstOrder:
         weights: Mapping[str, float],
         rng: torch.Generator,
         progress: Progress = silent,
-    ) -> tuple[Float[Tensor, "r k d"], Float[Tensor, "r k"]]:
-        """Unit vectors, best first, and their first-order scores; several pictures until Ctrl-C."""
+    ) -> "Expansion":
+        """The score to second order around some pictures; Ctrl-C keeps the pictures that are done.
+
+        Args:
+            regions: may be none, for the total change alone.
+        """
         with torch.no_grad():
             latents = generator.sample(self.pictures, subspace.space, rng, self.truncation)
         basis = reached(generator, subspace, latents, self.tangents)
@@ -115,9 +143,7 @@ class FirstOrder:
         share = torch.tensor(list(weights.values()), device=basis.device).repeat(len(grams))
         inside = torch.cat([each.inside for each in grams], dim=1)
         total = torch.cat([each.total for each in grams])
-        c, scores = maximise_quotients(inside, total, share / share.sum(), self.k, self.correlation)
-        u = c @ basis
-        return u / u.norm(dim=-1, keepdim=True), scores
+        return Expansion(basis, inside, total, share / share.sum())
 
     def _require_memory(self, generator: Generator, basis: Tensor, layers: Sequence[str], regions: int) -> None:
         needed = self.pictures * feature_gram_bytes(generator, len(basis), layers, regions) / 2**30

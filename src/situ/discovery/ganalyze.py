@@ -55,7 +55,7 @@ class GANalyze:
     alpha: Annotated[float, "wanted changes of the score are uniform between - and + this"] = 0.5
     samples: Annotated[int, "codes in all"] = 800
     batch: Annotated[int, "codes per step"] = 4
-    lr: Annotated[float, "learning rate"] = 2e-2
+    lr: Annotated[float, "learning rate"] = 1e-2
     start: Annotated[float, "standard deviation of the first theta's coordinates; 1 as coded"] = 0.0
     per_coordinate: Annotated[bool, "Adam scales each coordinate by itself, as published, not theta as a whole"] = False
     keep_length: Annotated[bool, "edited codes are brought back to their length, as coded"] = False

@@ -6,7 +6,7 @@ Maximises J(u_1..u_K) = sum_k LS(u_k) + c R(u_1..u_K) (eq. 3) with Adam, where L
 LS is the mean over layers, not the sum, so that it is in [0, 1]; c scales with it. By default all directions are
 updated on shared samples where the paper takes turns (`alternate`). The paper's schedule (random start, 200 steps of
 1e-3) is far from the optimum; by default the search starts from the optimum of the score to first order
-(`first_order.py`), takes 30 larger steps, and answers with the mean of the later half of them, which the noise of
+(`first_order.py`), takes 30 steps by natural gradient, and answers with the mean of the later half of them, which the noise of
 single batches moves least. `as_published()` is the paper's. What makes a step fast changes no result: x, its features
 and masks are computed without a graph and shared by all regions and directions, steps below the first edited layer are
 not repeated for x', and only u gets gradients. To edit the background, search on `Rest(region)`.
@@ -29,9 +29,11 @@ from situ.core.latents import Latents, Subspace, parse_subspace
 from situ.core.localization import Aggregation, FeatureDistance, aggregate, localization_scores
 from situ.core.progress import Progress, silent
 from situ.core.region import Region
-from situ.discovery.first_order import FirstOrder, diversity, scored_layers
+from situ.discovery.first_order import Expansion, FirstOrder, diversity, scored_layers
+from situ.discovery.natural_gradient import NaturalGradient
 
 AlphaUnit = Literal["raw", "spread"]
+OptimizerName = Literal["natural", "adam"]
 CHECK_EVERY = 10  # steps between two looks at held-out latents
 HELD_OUT = 16  # latents that they look at
 
@@ -45,8 +47,9 @@ class LELSD:
     correlation: Annotated[float, "c, weight of R (only matters for k > 1)"] = 1.0
     samples: Annotated[int, "latents per direction"] = 120
     batch: Annotated[int, "latents per step"] = 4
-    lr: Annotated[float, "learning rate"] = 1e-2
-    halve_every: Annotated[int, "steps between halvings of lr"] = 50
+    optimizer: Annotated[OptimizerName, "natural: steps evened by the Gram matrix of the total change"] = "natural"
+    lr: Annotated[float, "learning rate; of natural, the length of the first step beside |u| = 1"] = 0.15
+    halve_every: Annotated[int, "steps after which lr has halved"] = 8
     alpha: Annotated[tuple[float, float], "|α| is uniform in this range, its sign random"] = (0.5, 3.0)
     alpha_unit: Annotated[AlphaUnit, "spread: α in root-mean-square distances of latents from their mean"] = "raw"
     alpha_per_sample: Annotated[bool, "one α per sample, not one per batch"] = True
@@ -61,7 +64,7 @@ class LELSD:
     absolute_correlation: Annotated[bool, "R = -mean |Corr - I|, as coded"] = False
     average: Annotated[bool, "answer with the mean of the later half of the steps, not with the last"] = True
     patience: Annotated[int, "stop after so many checks (every 10 steps) without a better held-out LS; 0 never"] = 0
-    start_pictures: Annotated[int, "pictures that a first-order start is computed on"] = 4
+    start_pictures: Annotated[int, "pictures that start and metric are computed on"] = 2
     max_pictures: Annotated[int, "edited pictures in one pass; bounds memory"] = 16  # on a CPU 16 are fastest
     start: Discovery | Literal["first_order", "random"] = "first_order"  # or any method, ReSeFa say
 
@@ -76,7 +79,12 @@ class LELSD:
         bad = {name: value for name, value in positive.items() if not value > 0}
         if bad:
             raise SituError(f"LELSD settings must be positive, got {bad}")
-        words = {"aggregation": Aggregation, "distance": FeatureDistance, "alpha_unit": AlphaUnit}
+        words = {
+            "aggregation": Aggregation,
+            "distance": FeatureDistance,
+            "alpha_unit": AlphaUnit,
+            "optimizer": OptimizerName,
+        }
         for name, choices in words.items():
             if getattr(self, name) not in get_args(choices):
                 raise SituError(f'{name} is one of {", ".join(get_args(choices))}, got "{getattr(self, name)}"')
@@ -88,7 +96,7 @@ class LELSD:
     @classmethod
     def as_published(cls, **settings: object) -> "LELSD":
         """The paper: a random start, 200 steps of 4 latents, learning rate 1e-3 halved every 50, the last step."""
-        published = cls(samples=800, lr=1e-3, start="random", average=False)
+        published = cls(samples=800, optimizer="adam", lr=1e-3, halve_every=50, start="random", average=False)
         return replace(published, **settings)  # pyright: ignore[reportArgumentType]
 
     @classmethod
@@ -155,16 +163,34 @@ class _Search:
         steps = [layer.step for layer in generator.layers if layer.name in self.asked]
         self.first = min([first, *steps])
         self.length = self._length()
+        self.expansion = self._expansion(progress)
         u = self._start(progress).to(generator.device)
         # one parameter per k: those without a gradient stay where they are when steps alternate
         self.u = [rows.clone().requires_grad_() for rows in u]  # k times (regions, free coordinates)
-        self.optimizer = torch.optim.Adam(self.u, lr=method.lr)
-        every = method.halve_every * (method.k if method.alternate else 1)  # in updates of each direction
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, every, gamma=0.5)
+        self.optimizer, self.schedule = self._optimizer()
         self.history: list[list[Tensor]] = [[] for _ in self.u]  # LS (regions,) of every update of each u_k
         self.path: list[list[Tensor]] = [[] for _ in self.u]  # unit vectors (regions, d) after every update
         self.held_out: Latents | None = None
         self.best_held_out, self.checks_since = -math.inf, 0
+
+    def _expansion(self, progress: Progress) -> Expansion | None:
+        """The score to second order, where start or optimiser want it."""
+        method = self.method
+        if method.start != "first_order" and method.optimizer != "natural":
+            return None
+        wanted = self.regions if method.start == "first_order" else ()
+        first_order = FirstOrder(pictures=method.start_pictures, truncation=method.truncation)
+        return first_order.expand(self.generator, self.subspace, wanted, self.weights, self.rng, progress)
+
+    def _optimizer(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        method = self.method
+        every = method.halve_every * (method.k if method.alternate else 1)  # in updates of each direction
+        if method.optimizer == "adam":
+            adam = torch.optim.Adam(self.u, lr=method.lr)
+            return adam, torch.optim.lr_scheduler.StepLR(adam, every, gamma=0.5)
+        metric = self.expansion.inverse_metric() if self.expansion else None
+        natural = NaturalGradient(self.u, method.lr, metric)
+        return natural, torch.optim.lr_scheduler.LambdaLR(natural, lambda step: 1 / (1 + step / every))
 
     def _start(self, progress: Progress) -> Float[Tensor, "k r d"]:
         """Where the search starts: random unit vectors, or what another method finds for the same regions."""
@@ -174,14 +200,8 @@ class _Search:
         if method.start == "random":
             return u
         if method.start == "first_order":
-            first_order = FirstOrder(
-                k=method.k,
-                pictures=method.start_pictures,
-                correlation=method.correlation,
-                truncation=method.truncation,
-            )
-            found, _ = first_order.search(self.generator, self.subspace, self.regions, self.weights, self.rng, progress)
-            return found.transpose(0, 1).contiguous()
+            assert self.expansion is not None
+            return self.expansion.maximise(method.k, method.correlation)[0].transpose(0, 1).contiguous()
         for r, directions in enumerate(method.start.find(self.generator, self.regions, self.rng, progress)):
             for k, direction in enumerate(directions[: method.k]):
                 u[k, r] = self._brought_here(direction)  # where it finds fewer than k, the rest stay random
