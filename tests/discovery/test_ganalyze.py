@@ -217,7 +217,7 @@ def _at_once(done: int, total: int, message: str = "") -> None:
 
 
 def test_smallest_loss_first_and_named() -> None:
-    method = replace(QUICK, samples=64, space="w:2-4")
+    method = replace(QUICK, samples=8, batch=4, space="w:2-4")
     first, second = method.find(GAN, [*BOX, Box(12, 10, 6, 10)], seeded(11))
     losses = [direction.figures["loss"] for direction in first]
     assert losses == sorted(losses)

@@ -5,7 +5,8 @@ Minimises over theta E[(A(G(z + α theta)) - (A(G(z)) + α))^2] (eq. 1-3) with A
 sample. The assessor A is a classifier's score of one attribute; several attributes share z, its picture and α.
 
 A classifier's probabilities saturate: where A is 0 or 1 it has no gradient, and A + α cannot be reached.
-`score="logit"` works on the log odds instead, which still tell sure from surer; α is then counted in those.
+`score="logit"` works on the log odds instead, which still tell sure from surer; α is then counted in those. The
+pictures that turn most rule their squares, so that it wants a smaller learning rate and more samples.
 
 The objective says nothing of what else a step changes, so that directions which the score does not see stay wherever
 the optimiser puts them. Adam's second moment of each coordinate puts theta outside the span of the gradients (on tiles

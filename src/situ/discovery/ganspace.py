@@ -189,7 +189,6 @@ class _Components:
             if not codes:
                 raise
         z, x = torch.cat(codes), torch.cat(scores)
-        z = z - z.mean(dim=0)
         u = torch.linalg.lstsq(x - x.mean(dim=0), z).solution  # (k, d)
         length = u.norm(dim=1)
         return u, (z @ (u / length[:, None]).T).std(dim=0)
