@@ -17,7 +17,7 @@ from situ.discovery.lelsd import _Search
 from situ.packs.pack import Pack
 
 mpl.use("Agg")
-from matplotlib import pyplot  # noqa: E402 (after the backend)
+from matplotlib import pyplot
 
 PARTS = ("hair", "eyes", "mouth", "nose", "brows", "clothes")
 SPACES = ("w", "w+:2-9", "s:conv")

@@ -15,7 +15,7 @@ from toys import TILES, TileGenerator, TileSegmenter, tiny_stylegan2
 GAN = tiny_stylegan2()
 TOY = TileGenerator(rotate=True)
 BOXES = (Box(4, 4, 8, 8), Box(12, 10, 6, 10))
-COLD = {"optimizer": "adam", "start": "random", "average": False}
+COLD = {"optimizer": "adam", "start": "random"}
 QUICK = LELSD(space="w+:2-4", samples=12, batch=3, lr=1e-2, **COLD)
 
 

@@ -6,10 +6,10 @@ Maximises J(u_1..u_K) = sum_k LS(u_k) + c R(u_1..u_K) (eq. 3) with Adam, where L
 LS is the mean over layers, not the sum, so that it is in [0, 1]; c scales with it. By default all directions are
 updated on shared samples where the paper takes turns (`alternate`). The paper's schedule (random start, 200 steps of
 1e-3) is far from the optimum; by default the search starts from the optimum of the score to first order
-(`first_order.py`), takes 30 steps by natural gradient, and answers with the mean of the later half of them, which the noise of
-single batches moves least. `as_published()` is the paper's. What makes a step fast changes no result: x, its features
-and masks are computed without a graph and shared by all regions and directions, steps below the first edited layer are
-not repeated for x', and only u gets gradients. To edit the background, search on `Rest(region)`.
+(`first_order.py`) and takes 30 natural-gradient steps, which are smooth where single batches are noisy
+(`natural_gradient.py`). `as_published()` is the paper's. What makes a step fast changes no result: x, its features and
+masks are computed without a graph and shared by all regions and directions, steps below the first edited layer are not
+repeated for x', and only u gets gradients. To edit the background, search on `Rest(region)`.
 """
 
 import math
@@ -62,7 +62,7 @@ class LELSD:
     truncation: Annotated[float, "of the latents that are searched"] = 0.7
     alternate: Annotated[bool, "a step updates one u_k only (k times as many steps), as published"] = False
     absolute_correlation: Annotated[bool, "R = -mean |Corr - I|, as coded"] = False
-    average: Annotated[bool, "answer with the mean of the later half of the steps, not with the last"] = True
+    average: Annotated[bool, "answer with the mean of the later half of the steps, not with the last"] = False
     patience: Annotated[int, "stop after so many checks (every 10 steps) without a better held-out LS; 0 never"] = 0
     start_pictures: Annotated[int, "pictures that start and metric are computed on"] = 2
     max_pictures: Annotated[int, "edited pictures in one pass; bounds memory"] = 16  # on a CPU 16 are fastest
@@ -96,7 +96,7 @@ class LELSD:
     @classmethod
     def as_published(cls, **settings: object) -> "LELSD":
         """The paper: a random start, 200 steps of 4 latents, learning rate 1e-3 halved every 50, the last step."""
-        published = cls(samples=800, optimizer="adam", lr=1e-3, halve_every=50, start="random", average=False)
+        published = cls(samples=800, optimizer="adam", lr=1e-3, halve_every=50, start="random")
         return replace(published, **settings)  # pyright: ignore[reportArgumentType]
 
     @classmethod
