@@ -1,6 +1,7 @@
 """The Jacobian engine: it is the derivative, its Gram matrices are J^T diag(m) J, and it keeps to its memory."""
 
 import math
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,13 +224,19 @@ def test_gram_of_all_rows(kept: Jacobian) -> None:
 
 def test_gram_matrices_lose_nothing_to_rounding() -> None:
     """Two equal columns of J: their difference changes nothing, and B says so to 1e-14 though it is T - F."""
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(20, 3, 32, 32, generator=generator) * (1 + 30 * box(32, 0, 0, 8, 8))
+    rng = torch.Generator().manual_seed(0)
+    values = torch.randn(20, 3, 32, 32, generator=rng) * (1 + 30 * box(32, 0, 0, 8, 8))
     values[1] = values[0]
     same = Jacobian(values, parse_subspace("w", SpotGenerator(20, 8).spaces))
     b = region_grams(same, box(32, 0, 0, 8, 8), Rows()).outside
     squares = torch.linalg.eigvalsh(b)
     assert -1e-13 < float(squares[0] / squares[-1]) < 1e-13
+    generator = SpotGenerator(12, 16)  # the two slices of its W+ do the same
+    (grams,) = gram_matrices(generator, picture_of(generator), [box(16)], parse_subspace("w+", generator.spaces))
+    assert grams is not None
+    squares = torch.linalg.eigvalsh(grams.outside)
+    assert (squares[:12].abs() < 1e-13 * squares[-1]).all()
+    assert squares[12] > 1e-10 * squares[-1]
 
 
 def test_a_mask_of_another_size_is_refused(kept: Jacobian) -> None:
@@ -276,7 +283,6 @@ def test_one_pass_serves_many_regions(space: str, rows: Rows) -> None:
             (alone,) = gram_matrices(generator, latents, [mask], subspace, rows)
             assert_same(grams, alone, 1e-12)
             assert_same(grams, region_grams(kept, mask, rows))
-    assert gram_matrices(generator, latents, [None, None], subspace, rows) == [None, None]
 
 
 @pytest.fixture
@@ -296,6 +302,30 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(engine, "linearize", counted)
     return made
+
+
+def test_no_region_no_pass(calls: list[int]) -> None:
+    generator = TileGenerator(True)
+    subspace = parse_subspace("w", generator.spaces)
+    assert gram_matrices(generator, picture_of(generator), [None, None], subspace) == [None, None]
+    assert not calls
+
+
+def test_one_band_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Tensor]] = []
+    columns = engine._columns
+
+    def watched(*arguments: object) -> Tensor:
+        assert all(band() is None for band in made)
+        band = columns(*arguments)  # pyright: ignore[reportArgumentType]
+        made.append(weakref.ref(band))
+        return band
+
+    monkeypatch.setattr(engine, "_columns", watched)
+    generator = SpotGenerator(40, 32)
+    subspace = parse_subspace("w+", generator.spaces)
+    gram_matrices(generator, picture_of(generator), [box(32)] * 3, subspace, memory=2.5 * MIB)
+    assert len(made) == 4
 
 
 def test_bands_give_the_same_matrices_and_the_plan_says_how_many(calls: list[int]) -> None:

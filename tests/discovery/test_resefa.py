@@ -202,7 +202,7 @@ def test_all_solvers_agree(name: str) -> None:
         [(operator, mask)], 2, 1e-3, seeded(), progress=lambda d, t, m="": told.append((d, t))
     )
     assert angle(vectors, n) < 1e-2
-    torch.testing.assert_close(found, gains, rtol=5e-3, atol=0)
+    torch.testing.assert_close(found, gains, rtol=3e-2, atol=0)  # as tr(B) is an estimate
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1]
 
