@@ -98,17 +98,17 @@ def test_blocks_give_what_the_whole_gives(numbers: int, monkeypatch: pytest.Monk
     assert sigmas(blocks) == pytest.approx(values.flip(0)[:3].sqrt().tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize("numbers", [2**25, 3 * 40 * 768], ids=["whole", "blocks"])
+@pytest.mark.parametrize("numbers", [2**25, 120 * 768], ids=["whole", "blocks"])
 def test_activations_are_regressed_back(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy's activation is linear in the code, so that its components lead back exactly, also from isotropic z."""
     monkeypatch.setattr(ganspace, "NUMBERS", numbers)
     # an axis i of w paints with gain_i sigma_i z_i
     strength = TOY.gain * TOY.sigma
     order = strength.argsort(descending=True)
-    directions = found(GANSpace("z", k=4, layer="paint", samples=400), TOY)
+    directions = found(GANSpace("z", k=4, layer="paint", samples=240), TOY)
     axes = stack(directions)[:2].abs()
     expected = torch.eye(12)[order[:2]]
-    assert (axes * expected).sum(dim=1).min() > 0.8, "in z the axes are the coordinates, up to sampling"
+    assert (axes * expected).sum(dim=1).min() > 0.7, "in z the axes are the coordinates, up to sampling"
     assert sigmas(directions) == pytest.approx([1.0] * 4, abs=0.15)
 
 
