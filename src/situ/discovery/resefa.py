@@ -124,11 +124,9 @@ class ReSeFa:
             solutions = self._operators(generator, subspace, regions, latents, masks, rng, progress)
         else:
             solutions = self._matrices(generator, subspace, regions, latents, masks, progress)
-        # the numbers of given codes are no settings
-        method = self if self.latents is None else replace(self, latents=None, pictures=len(self.latents))
         return [
             as_directions(
-                method, generator, subspace, region, vectors.float(), seed=seed, truncation=self.truncation,
+                self, generator, subspace, region, vectors.float(), seed=seed, truncation=self.truncation,
                 figures=[{"lambda": float(gain), "pictures": float(n)} for gain in gains],
             )
             for region, ((gains, vectors), n) in zip(regions, solutions, strict=True)
