@@ -190,9 +190,9 @@ def test_a_label_map_belongs_to_the_picture_of_its_name(situ: Situ, tmp_path: Pa
 
 
 def test_label_maps_are_resized_without_mixing_colours(situ: Situ, tmp_path: Path) -> None:
-    labels(tmp_path / "big", {3: "#ff0000 #00ff00"}, size=(64, 64))
+    labels(tmp_path / "big", {3: "#ff0000 #00ff00"}, size=(32, 32))
     said = situ("train-segmenter --labels big --json")
-    assert "seed0003.png is 64 x 64 pixels: resized to the model's 16 x 16" in said.err
+    assert "seed0003.png is 32 x 32 pixels: resized to the model's 16 x 16" in said.err
     assert [part["name"] for part in said.json()["parts"]] == ["#00ff00", "#ff0000"]
 
 

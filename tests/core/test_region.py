@@ -120,7 +120,7 @@ def test_presets_are_the_published_boxes() -> None:
     assert preset("left_eye", 256).column < preset("right_eye", 256).column
 
 
-@pytest.mark.parametrize("resolution", [4, 8, 16, 32, 64, 100, 256, 1024])
+@pytest.mark.parametrize("resolution", [1, 2, 3, 4, 8, 16, 32, 64, 100, 256, 1024])
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_fit_every_picture(name: str, resolution: int) -> None:
     box = preset(name, resolution)

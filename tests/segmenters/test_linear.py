@@ -126,6 +126,13 @@ def test_chosen_layers_and_other_sizes_of_labels(rng: torch.Generator) -> None:
         assert torch.equal(Part(head, (half,)).mask(made), Part(HalvesSegmenter(), (half,)).mask(made))
 
 
+def test_labels_are_resized_without_making_new_ones(rng: torch.Generator) -> None:
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[..., 11:] = 2
+    with pytest.raises(RegionError, match="no pixel of b"):
+        fit_linear(GAN, codes(1), labels, ("a", "b", "c"), rng=rng)
+
+
 def test_an_interrupt_keeps_what_is_learnt(rng: torch.Generator) -> None:
     def stop(done: int, total: int, message: str = "") -> None:
         if done == 5:
