@@ -4,51 +4,92 @@ from situ.core.direction import Direction, Edit, calibrate, load_direction, solv
 from situ.core.discovery import Calibration, discover, random_directions
 from situ.core.errors import SituError
 from situ.core.generator import Generator, Synthesis
+from situ.core.jacobian import Jacobian, Rows, gram_matrices, jacobian, load_jacobian
 from situ.core.latents import Latents, LatentSpace, Subspace, load_latents, parse_subspace, save_latents
 from situ.core.measurement import EditedImages, measure
-from situ.core.region import Box, Brush, Part, Region, Rest, load_brush, parse_part
+from situ.core.region import Box, Brush, Part, Region, Rest, load_brush, parse_part, preset
+from situ.core.transfer import transfer_part
 from situ.core.traversal import palette, sweep, sweep_distances, synthesize_edits
+from situ.discovery.baselines import Interpolation, RandomDirections
+from situ.discovery.first_order import FirstOrder
+from situ.discovery.ganalyze import GANalyze
+from situ.discovery.ganspace import GANSpace
+from situ.discovery.interfacegan import InterFaceGAN
 from situ.discovery.lelsd import LELSD
+from situ.discovery.lowrankgan import LowRankGAN
+from situ.discovery.resefa import ReSeFa, solve_region
+from situ.discovery.sefa import SeFa
+from situ.discovery.styleflow import StyleFlow
+from situ.discovery.stylespace import StyleSpace
+from situ.generators.any_module import AnyModule
 from situ.generators.stylegan2 import StyleGAN2
 from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 from situ.packs.library import open_model
 from situ.packs.pack import Pack
+from situ.segmenters.clusters import ClusterSegmenter, fit_clusters, load_clusters
+from situ.segmenters.linear import LinearSegmenter, fit_linear, load_linear
 
 __all__ = [
     "LELSD",
+    "AnyModule",
     "Box",
     "Brush",
     "Calibration",
+    "ClusterSegmenter",
     "Direction",
     "Edit",
     "EditedImages",
+    "FirstOrder",
+    "GANSpace",
+    "GANalyze",
     "Generator",
+    "InterFaceGAN",
+    "Interpolation",
+    "Jacobian",
     "LatentSpace",
     "Latents",
+    "LinearSegmenter",
+    "LowRankGAN",
     "Pack",
     "Part",
+    "RandomDirections",
+    "ReSeFa",
     "Region",
     "Rest",
+    "Rows",
+    "SeFa",
     "SituError",
+    "StyleFlow",
     "StyleGAN2",
     "StyleGAN2Network",
     "StyleGAN2Settings",
+    "StyleSpace",
     "Subspace",
     "Synthesis",
     "calibrate",
     "discover",
+    "fit_clusters",
+    "fit_linear",
+    "gram_matrices",
+    "jacobian",
     "load_brush",
+    "load_clusters",
     "load_direction",
+    "load_jacobian",
     "load_latents",
+    "load_linear",
     "measure",
     "open_model",
     "palette",
     "parse_part",
     "parse_subspace",
+    "preset",
     "random_directions",
     "save_latents",
     "solve_distance",
+    "solve_region",
     "sweep",
     "sweep_distances",
     "synthesize_edits",
+    "transfer_part",
 ]

@@ -19,7 +19,7 @@ from situ.core.discovery import Discovery, discover
 from situ.core.errors import SituError
 from situ.core.latents import Latents
 from situ.core.measurement import EditedImages, edited_images
-from situ.core.progress import Progress
+from situ.core.progress import Progress, silent
 from situ.core.region import Region
 from situ.figures.overlays import enlarge, outline
 from situ.figures.sheets import Grid, Row, draw_grid
@@ -111,7 +111,7 @@ class _Timed:
         self.method, self.seconds = method, 0.0
 
     def find(
-        self, generator: object, regions: Sequence[Region], rng: torch.Generator, progress: Progress
+        self, generator: object, regions: Sequence[Region], rng: torch.Generator, progress: Progress = silent
     ) -> list[list[Direction]]:
         started = time.monotonic()
         try:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from situ.cli.methods import METHODS, NamedMethod, build_method, options_of, settings_of
+from situ.cli.methods import METHODS, NamedMethod, build_method, common_subspace, options_of, settings_of
 from situ.cli.options import (
     Boxes,
     Device,
@@ -49,6 +49,7 @@ Pictures = Annotated[
     list[int] | None, typer.Option("--picture", help="seed of a picture to work on, as for `situ sample`; repeatable")
 ]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="optimisation steps, instead of --samples")]
+Start = Annotated[Literal["first_order", "resefa", "random"], typer.Option("--start", help="where the search begins")]
 AsCoded = Annotated[bool, typer.Option("--as-coded", help="as the published code does it")]
 AsPublished = Annotated[bool, typer.Option("--as-published", help="the paper's settings")]
 
@@ -73,7 +74,7 @@ def _parameters(method: NamedMethod) -> list[Parameter]:
     """The options of one method's verb."""
     own: list[tuple[str, Any, object]] = []
     if method.build is LELSD:
-        own += [("steps", Steps, None), ("as_published", AsPublished, False)]
+        own += [("steps", Steps, None), ("start", Start, "first_order"), ("as_published", AsPublished, False)]
     if hasattr(method.build, "as_coded"):
         own.append(("as_coded", AsCoded, False))
     if any(each.name == "latents" for each in fields(method.build)):
@@ -104,10 +105,15 @@ def run_discovery(name: str, method: NamedMethod, given: dict[str, Any]) -> None
     settings = settings_of(method, given)
     if given.get("steps"):
         settings["samples"] = given["steps"] * int(given["batch"])
+    if given.get("start", "first_order") != "first_order":
+        settings["start"] = given["start"]
     pictures = given.get("picture")
     latents = latents_of(pack.generator, pictures, None, truncation, [])[0] if pictures else None
     if given["background"]:
         regions = [Rest(region) for region in regions]
+    if settings.get("start") == "resefa":
+        space = settings.get("space") or common_subspace(pack, regions)
+        settings["start"] = ReSeFa(space=str(space), k=int(given["k"]), truncation=truncation)
     made = build_method(method, settings, pack, regions, latents, _preset(method, settings, given))
     rng, calibration = new_rng(given["seed"]), pack.calibration(truncation=truncation)
     with progress_bar(f"{type(made).__name__} in {getattr(made, 'space', '')}") as progress:
@@ -140,9 +146,9 @@ def _tell(name: str, made: Discovery, directions: Sequence[Direction], given: di
     stopped = False
     if isinstance(made, LELSD):
         done = min(int(d.figures["steps"]) for d in directions)
-        stopped = done < made.updates and not any(d.figures.get("stopped_early") for d in directions)
+        stopped = done < made.steps and not any(d.figures.get("stopped_early") for d in directions)
         if stopped:
-            say(f"stopped after {done} of {made.updates} steps: kept what was found")
+            say(f"stopped after {done} of {made.steps} steps: kept what was found")
     if given["as_json"]:
         emit_json({"stopped": stopped, "generator": generator, "method": str(made), "directions": files})
         return

@@ -29,7 +29,7 @@ from situ.packs.pack import Pack
 class NamedMethod:
     """A method as the command line knows it."""
 
-    build: Callable[..., Any]  # the dataclass
+    build: type[Any]  # the dataclass
     words: str  # what it does, in a line
     local: bool = True  # searches a region, so a part's best-known subspace is a better default than the paper's
     settings: Mapping[str, object] | None = None  # defaults that differ from the dataclass's
