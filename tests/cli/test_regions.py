@@ -184,9 +184,9 @@ def test_a_label_map_belongs_to_the_picture_of_its_name(situ: Situ, tmp_path: Pa
             bright = (grey > grey.median())[..., None].numpy()
             pixels = bright * torch.tensor([255, 0, 0]).numpy() + (1 - bright) * torch.tensor([0, 255, 0]).numpy()
             Image.fromarray(pixels.astype("uint8")).save(f"{folder}/seed{seed + 2 * shift:04d}.png")
-    decay = "--weight-decay 0.1 --json"
+    decay = "--weight-decay 0.01 --json"
     right, wrong = (situ(f"train-segmenter --labels {f} {decay}").json()["agreement"] for f in ("right", "wrong"))
-    assert right > wrong
+    assert right > wrong + 0.03
 
 
 def test_label_maps_are_resized_without_mixing_colours(situ: Situ, tmp_path: Path) -> None:
