@@ -339,7 +339,7 @@ BAD = {
     "names of no colours": ("train-segmenter --labels @misnamed", r'names\.json cannot be read \("red": "mouth"\)'),
     "a photograph": ("train-segmenter --labels @photo", "hold 255 colours, at most 64 .*: paint with a hard brush"),
     "no weight decay": ("train-segmenter --labels @painted --weight-decay 0", "must be positive numbers"),
-    "no region": ("transfer --reference 1", "say which region: --part NAME, --preset NAME, --box"),
+    "no region": ("transfer --reference 1", "say which region: --part NAME, --box .*--preset NAME"),
     "two regions": (
         "transfer --preset nose --preset chin --reference 1",
         "one region is transferred, got .*join parts",

@@ -102,7 +102,7 @@ def regions_of(
     if not regions:
         known = f" (parts: {', '.join(pack.segmenter.parts)})" if pack.segmenter else ""
         raise RegionError(
-            f"say which region: --part NAME, --preset NAME, --box ROW,COLUMN,HEIGHT,WIDTH or --mask PICTURE{known}"
+            f"say which region: --part NAME, --box ROW,COLUMN,HEIGHT,WIDTH, --mask PICTURE or --preset NAME{known}"
         )
     return regions
 
