@@ -126,7 +126,7 @@ def load_linear(path: Path | str, generator: Generator | None = None) -> LinearS
 class LinearFit:
     """How a head is fitted."""
 
-    weight_decay: Annotated[float, "of weights on features of unit variance; the loss is a mean over pixels"] = 1e-4
+    weight_decay: Annotated[float, "of weights on features of unit variance; the loss is a mean over pixels"] = 3e-4
     pixels: Annotated[int, "most labelled pixels that are learnt from; bounds memory"] = 32768
     steps: Annotated[int, "most L-BFGS iterations"] = 100
 
