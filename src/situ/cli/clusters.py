@@ -14,6 +14,7 @@ from situ.cli.options import (
     Model,
     Seed,
     Truncation,
+    advice,
     new_rng,
     open_on,
     require_folder,
@@ -84,7 +85,7 @@ def clusters(
         return
     look.tell(f"Parts by {found.layer}")
     drawn = f", look at {sheet}" if sheet else ""
-    say(f'wrote {out}{drawn}; try: situ discover lelsd --segmenter {out} --part "{found.parts[-1]}"')
+    say(f"wrote {out}{drawn}; try: {advice(out, found.parts[-1], model)}")
 
 
 def _naming(text: str) -> tuple[str, str]:

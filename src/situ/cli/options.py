@@ -1,6 +1,7 @@
 """What the verbs share: their common options, and how texts from the command line become objects."""
 
 import math
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,12 @@ def open_segmenter(file: Path, generator: Generator) -> ClusterSegmenter | Linea
             raise error
     what = f"{file} is no segmenter" if file.exists() else f"no segmenter at {file}"
     raise RegionError(f"{what}: expected a file as `situ clusters` or `situ train-segmenter` writes it")
+
+
+def advice(segmenter: Path, part: str, model: str) -> str:
+    """The command that a segmenter file is made for."""
+    words = ["--segmenter", str(segmenter), "--part", part, *(["--model", model] if model != "portraits" else [])]
+    return f"situ discover lelsd {shlex.join(words)}"
 
 
 def parse_box(text: str, resolution: int) -> Box:

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 
-from situ.cli.options import Device, Json, Model, Seed, Truncation, latents_of, new_rng, open_on, require_folder
+from situ.cli.options import Device, Json, Model, Seed, Truncation, advice, latents_of, new_rng, open_on, require_folder
 from situ.cli.output import emit_json, progress_bar, say, table
 from situ.core.errors import RegionError
 from situ.core.images import load_image, to_bytes
@@ -81,10 +81,8 @@ def train_segmenter(
             for name, colours, row in zip(painted.names, painted.colours, rows, strict=True)
         ],
     )
-    say(
-        f"wrote {out}: agrees with {right:.1%} of {int(labelled)} painted pixels; "
-        f'try: situ discover lelsd --segmenter {out} --part "{painted.names[-1]}"'
-    )
+    learnt = f"wrote {out}: agrees with {right:.1%} of {int(labelled)} painted pixels"
+    say(f"{learnt}; try: {advice(out, painted.names[-1], model)}")
 
 
 @dataclass(frozen=True)
