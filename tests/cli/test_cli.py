@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 
 from situ.checkpoints.native import save_stylegan2
 from situ.cli.main import app, run
+from situ.cli.methods import METHODS
 from situ.core.direction import Direction, load_direction
 from situ.core.images import load_image
 from situ.core.latents import Latents, load_latents, parse_subspace, save_latents
+from situ.discovery.lelsd import LELSD
 from situ.metrics.perceptual import PyramidDistance
 from toys import tiny_network, tiny_stylegan2
 
@@ -402,11 +404,11 @@ BAD = {
     ),
     "unknown aggregation": (
         "discover lelsd --box 8,8,8,8 --aggregation sum -o found",
-        'aggregation is one of average, union, intersection, got "sum"',
+        "'sum' is not one of 'average', 'union', 'intersection'",
     ),
     "unknown distance": (
         "discover lelsd --box 8,8,8,8 --distance l3 -o found",
-        'distance is one of l2, l1, cosine, got "l3"',
+        "'l3' is not one of 'l2', 'l1', 'cosine'",
     ),
     "weight of no layer": (
         "discover lelsd --box 8,8,8,8 --layer-weight b9=1 -o found",
@@ -519,6 +521,7 @@ def test_help_lists_the_verbs(situ: Situ) -> None:
     said = situ("--help")
     assert said.code == 0
     verbs = {"demo", "models", "inspect", "sample", "discover", "edit", "palette", "sweep", "measure"}
+    verbs |= {"compare", "clusters", "train-segmenter", "transfer", "import", "export"}
     assert set(command().found.commands) == verbs  # pyright: ignore[reportAttributeAccessIssue]
     for verb in verbs:
         assert re.search(rf"^[\s│|]*{verb}\s+[A-Z]", said.out, re.MULTILINE), f"{verb} has a line of help"
@@ -528,16 +531,26 @@ def test_help_of_lelsd(situ: Situ) -> None:
     said = situ("discover", "lelsd", "--help")
     assert said.code == 0
     expected = {
-        "--out", "-o", "--part", "--box", "--mask", "-k", "--space", "--steps", "--batch", "--lr", "--correlation",
-        "--distance", "--aggregation", "--background", "--no-background", "--layer-weight", "--image-weight",
-        "--truncation", "--as-coded", "--no-as-coded", "--low-precision", "--no-low-precision",
-        "--model", "-m", "--device", "--seed", "--json", "--no-json",
+        "--out", "-o", "--part", "--box", "--mask", "--preset", "--segmenter", "--background", "--no-background",
+        "--random", "--low-precision", "--no-low-precision", "--model", "-m", "--device", "--seed", "--json",
+        "--no-json", "--steps", "--start", "--as-coded", "--no-as-coded", "--as-published", "--no-as-published", "-k",
     }  # fmt: skip
+    settings = {each.name for each in fields(LELSD)} - {"k", "start", "layer_weights"}
+    expected |= {f"--{name.replace('_', '-')}" for name in settings} | {"--layer-weight"}
+    expected |= {f"--no-{each.name.replace('_', '-')}" for each in fields(LELSD) if isinstance(each.default, bool)}
     on_off = {option for option in expected if option.startswith("--no-")}
     assert command("discover", "lelsd").params_by_option - on_off == expected - on_off
     shown = options_in(said.out) - {"-h", "--help"}
     assert expected - on_off <= shown
     assert shown <= expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_verb_whose_help_says_what_it_does(situ: Situ, method: str) -> None:
+    said = situ("discover", method, "--help")
+    assert said.code == 0
+    assert METHODS[method].words.split(":")[0] in said.out
+    assert "--part" in said.out
 
 
 @pytest.mark.parametrize("verb", ["sample", "edit", "palette", "sweep", "measure"])

@@ -15,6 +15,8 @@ from rich.table import Table
 from situ.core.direction import Direction
 from situ.core.progress import Progress
 
+WIDE = 200  # columns where nobody sees the edge: in a file or a pipe
+
 console = Console()
 messages = Console(stderr=True)
 
@@ -42,7 +44,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         drawn.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*[f"{cell:.3g}" if isinstance(cell, float) else escape(str(cell)) for cell in row])
-    console.print(drawn)
+    console.print(drawn, width=None if console.is_terminal else WIDE)
 
 
 def say(text: str) -> None:

@@ -61,7 +61,7 @@ class LELSD:
     ] = field(default_factory=dict)
     truncation: Annotated[float, "of the latents that are searched"] = 0.7
     alternate: Annotated[bool, "a step updates one u_k only (k times as many steps), as published"] = False
-    absolute_correlation: Annotated[bool, "R = -mean |Corr - I|, as coded"] = False
+    absolute_correlation: Annotated[bool, "R is minus the mean |Corr - I|, as coded"] = False
     average: Annotated[bool, "answer with the mean of the later half of the steps, not with the last"] = False
     patience: Annotated[int, "stop after so many checks (every 10 steps) without a better held-out LS; 0 never"] = 0
     start_pictures: Annotated[int, "pictures that start and metric are computed on"] = 2
