@@ -24,14 +24,16 @@ check: install ## lint, types, import order
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/test_imports.py
 
-bench: install ## speed of the search against the published loop
+bench: install ## speed of the searches and Jacobians against published loops
 	$(BIN)/python -m situ.bench.lelsd_speed
+	$(BIN)/python -m situ.bench.jacobian_speed
 
 docs: install ## the tables and pictures in docs/ that are measured, not written
 	$(BIN)/situ demo -o runs/demo
 	cp runs/demo/sheet.png docs/demo.png
 	$(BIN)/python docs/make_subspaces_page.py
 	$(BIN)/python docs/make_speed_page.py
+	$(BIN)/python docs/make_convergence_page.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info
