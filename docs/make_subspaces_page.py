@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 steps of three subspaces, printed only")
     arguments = parser.parse_args()
     pack = open_model("portraits")
-    method = LELSD(lr=1e-2, layer_weights={"image": 5.0})
+    method = LELSD(layer_weights={"image": 5.0})
     spaces, n = (SPACES[2:5], 8) if arguments.quick else (SPACES, arguments.n)
     if arguments.quick:
         method = replace(method, samples=80)

@@ -24,7 +24,7 @@ def test_demo_finds_local_directions(tmp_path: Path) -> None:
         pictures=1,
         measured_on=8,
         random=1,
-        method=LELSD(lr=2e-2, samples=160, layer_weights={"image": 5.0}),
+        method=LELSD(samples=160, layer_weights={"image": 5.0}),
     )
     pack = open_model("portraits")
     report = run_demo(pack, tmp_path, 0, small, no_bar)
