@@ -114,6 +114,10 @@ class Subspace:
         chosen = [parts[i] for i in self.chosen]
         return torch.stack(chosen).sum(dim=0) if self.tied else torch.cat(chosen, dim=-1)
 
+    def coordinates(self, v: Float[Tensor, "*n d"]) -> Float[Tensor, "*n k"]:
+        """Full vectors -> free coordinates that lift back to them: as `restrict`, but the mean over tied slices."""
+        return self.restrict(v) / (len(self.chosen) if self.tied else 1)
+
     def on_layers(self, layers: tuple[int, ...]) -> "Subspace":
         """The same kind of subspace on other slices of the space."""
         return replace(self, layers=layers)

@@ -79,12 +79,11 @@ class Interpolation:
     ) -> list[list[Direction]]:
         """See `Discovery.find`: the same directions for every region, in the order of drawing."""
         subspace = parse_subspace(self.space, generator.spaces)
-        times = len(subspace.chosen) if subspace.tied else 1  # the mean over tied slices of a code is each of them
 
         def draw(n: int) -> torch.Tensor:
             with torch.no_grad():
                 drawn = generator.sample(n, subspace.space, rng, self.truncation)
-            return subspace.restrict(drawn.values).cpu() / times
+            return subspace.coordinates(drawn.values).cpu()
 
         ends = draw(self.k)
         if self.between == "pair":

@@ -212,7 +212,7 @@ def _on(subspace: Subspace, full: Float[Tensor, "b d"], layers: tuple[int, ...])
     """Full vectors of the space as steps of the subspace that move some of its layers."""
     parts = subspace.space.split(full)
     kept = [part if i in layers else torch.zeros_like(part) for i, part in enumerate(parts)]
-    return subspace.restrict(torch.cat(kept, dim=-1)) / (len(subspace.chosen) if subspace.tied else 1)
+    return subspace.coordinates(torch.cat(kept, dim=-1))
 
 
 def maximise_quotients(

@@ -117,8 +117,7 @@ class _Components:
 
     def _codes(self, latents: Latents) -> Float[Tensor, "n d"]:
         """Free coordinates; tied slices of a sampled code are all the same, and their mean is one of them."""
-        times = len(self.subspace.chosen) if self.subspace.tied else 1
-        return self.subspace.restrict(latents.values).cpu() / times
+        return self.subspace.coordinates(latents.values).cpu()
 
     def _data(self, latents: Latents) -> Float[Tensor, "n f"]:
         """What is decomposed."""

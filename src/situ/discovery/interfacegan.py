@@ -135,7 +135,6 @@ class InterFaceGAN:
         self, generator: Generator, subspace: Subspace, rng: torch.Generator, progress: Progress
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n a"]]:
         """Codes in free coordinates, and the probabilities of every attribute of their pictures."""
-        times = len(subspace.chosen) if subspace.tied else 1  # the mean over tied slices of a code is each of them
         codes, scores, done = [], [], 0
         try:
             while done < self.samples:
@@ -143,7 +142,7 @@ class InterFaceGAN:
                 with torch.no_grad():
                     latents = generator.sample(n, subspace.space, rng, self.truncation)
                     found = self.classifier.classify(generator.synthesize(latents).images)
-                codes.append(subspace.restrict(latents.values).cpu() / times)
+                codes.append(subspace.coordinates(latents.values).cpu())
                 scores.append(found.float().cpu())
                 done += n
                 progress(done, self.samples, "scores")

@@ -95,7 +95,7 @@ class StyleFlow:
         with torch.no_grad():
             latents = generator.sample(self.samples, subspace.space, rng, self.truncation)
         read = _classify(self, generator, latents, _within(progress, 0, self.samples + self.steps))
-        codes = _coordinates(subspace, latents).float()
+        codes = subspace.coordinates(latents.values).float()
         centre, variance = codes.mean(dim=0), torch.cov(codes.double().T).reshape(subspace.dim, subspace.dim)
         values, vectors = torch.linalg.eigh(variance)
         kept = values > NEGLIGIBLE * values[-1].clamp(min=1e-30)
@@ -227,13 +227,13 @@ class FittedStyleFlow:
             raise SituError(f"the target of {attribute} is a probability, 0 to 1, got {target}")
         latents = self.generator.convert(latents, self.subspace.space)
         old = self.classify(latents)
-        codes = _coordinates(self.subspace, latents)
+        codes = self.subspace.coordinates(latents.values)
         return self._at(latents, self.transport(codes, old, _with(old, column, target)) - codes)
 
     def summary(self, latents: Latents, old: Float[Tensor, "n a"], attribute: str) -> _Summary:
         """The mean edit of an attribute from 0 to 1, over latents whose attributes are known, and its figures."""
         (column,) = attribute_columns(self.method.classifier, (attribute,))
-        codes = _coordinates(self.subspace, latents)
+        codes = self.subspace.coordinates(latents.values)
         low, high = (self.transport(codes, old, _with(old, column, target)) for target in (0.0, 1.0))
         mean = (high - low).mean(dim=0)
         changes = self.classify(self._at(latents, high - codes)) - self.classify(self._at(latents, low - codes))
@@ -249,11 +249,6 @@ class FittedStyleFlow:
 
     def _at(self, latents: Latents, move: Float[Tensor, "n d"]) -> Latents:
         return latents.with_values(latents.values + self.subspace.lift(move).to(latents.values))
-
-
-def _coordinates(subspace: Subspace, latents: Latents) -> Float[Tensor, "n d"]:
-    """Free coordinates of codes; those of tied slices are their mean."""
-    return subspace.restrict(latents.values) / (len(subspace.chosen) if subspace.tied else 1)
 
 
 def _with(attributes: Float[Tensor, "n a"], column: int, target: float) -> Float[Tensor, "n a"]:

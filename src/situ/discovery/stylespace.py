@@ -88,9 +88,7 @@ class StyleSpace:
         with torch.no_grad():
             latents = generator.sample(self.pictures, subspace.space, rng, self.truncation)
             many = generator.sample(self.sigma_samples, subspace.space, rng, self.truncation)
-            # the mean over tied slices of a sampled code is each of them
-            times = len(subspace.chosen) if subspace.tied else 1
-            sigma = (subspace.restrict(many.values) / times).std(dim=0).cpu()
+            sigma = subspace.coordinates(many.values).std(dim=0).cpu()
             masks = []
             for i in range(0, self.pictures, self.max_pictures):
                 masks.append(contest.mark(generator.synthesize(latents[i : i + self.max_pictures], contest.layers)))
