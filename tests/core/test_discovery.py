@@ -30,7 +30,7 @@ from toys import TILES, TileGenerator, TileSegmenter, mean_square
 TOY = TileGenerator(rotate=False)
 W = Subspace(TOY.spaces["w"])
 CALIBRATION = Calibration(mean_square, 0.01, 8, 1.0)
-QUICK = LELSD(space="w", samples=64, batch=8, lr=3e-2, truncation=1.0)
+QUICK = LELSD.as_published(space="w", samples=64, batch=8, lr=3e-2, truncation=1.0)
 
 
 def regions(*numbers: int) -> list[Part]:

@@ -28,8 +28,6 @@ S = LatentSpace("s", (Slice("b4.conv1", 4, "conv"), Slice("b4.torgb", 4, "rgb"),
 SPACES = {"w": W, "w+": WIDE, "s": S}
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.integers(1, 31), st.integers(0, 1000))
 def test_coordinates_lift_back() -> None:
     space = LatentSpace("w+", tuple(Slice(f"l{i}", 3) for i in range(4)))
     u = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -40,6 +38,8 @@ def test_coordinates_lift_back() -> None:
     torch.testing.assert_close(free.coordinates(free.lift(both)), both)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.integers(1, 31), st.integers(0, 1000))
 def test_restrict_is_the_transpose_of_lift(sizes: list[int], bits: int, seed: int) -> None:
     space = LatentSpace("any", tuple(Slice(str(i), size) for i, size in enumerate(sizes)))
     layers = tuple(i for i in range(len(sizes)) if bits >> i & 1) or (0,)

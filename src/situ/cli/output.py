@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from situ.core.progress import Progress
 
 WIDE = 200  # columns where nobody sees the edge: in a file or a pipe
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else WIDE)
 messages = Console(stderr=True)
 
 
@@ -44,7 +45,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         drawn.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*[f"{cell:.3g}" if isinstance(cell, float) else escape(str(cell)) for cell in row])
-    console.print(drawn, width=None if console.is_terminal else WIDE)
+    console.print(drawn)
 
 
 def say(text: str) -> None:

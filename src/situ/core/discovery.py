@@ -207,5 +207,6 @@ def spread(latents: Latents, subspace: Subspace) -> Float[Tensor, ""]:
     """Root mean square distance of codes from their mean within a subspace: the natural length of a step there."""
     if latents.space != subspace.space:
         raise LatentError(f"codes of {subspace.space.name} are needed, got {latents.space.name}")
-    chosen = subspace.coordinates(latents.values)
+    parts = latents.space.split(latents.values)
+    chosen = torch.cat([parts[i] for i in (subspace.chosen[:1] if subspace.tied else subspace.chosen)], dim=1)
     return (chosen - chosen.mean(dim=0)).square().sum(dim=1).mean().sqrt()
