@@ -30,7 +30,7 @@ def affine(rows: Sequence[int], rgb: bool | str = False) -> torch.Tensor:
     """The stacked style weights of the steps that some rows of W+ feed, read off the network."""
     steps = [step for step in GAN.network.steps if step.row in rows]
     last = GAN.network.steps[-1]
-    steps = [step for step in steps if not step.is_rgb or rgb is True or (rgb == "last" and step is last)]
+    steps = [step for step in steps if step.kind != "rgb" or rgb is True or (rgb == "last" and step is last)]
     layers = [GAN.network.synthesis.get_submodule(step.name).affine for step in steps]
     return torch.cat([layer.weight * layer.weight_gain for layer in layers])  # pyright: ignore[reportArgumentType, reportCallIssue]
 

@@ -86,7 +86,7 @@ def test_sizes(resolution: int, rng: torch.Generator) -> None:
 def test_dimensions_of_the_published_spaces() -> None:
     with torch.device("meta"):
         full = StyleGAN2Network(StyleGAN2Settings())
-    conv = sum(step.inputs for step in full.steps if not step.is_rgb)
+    conv = sum(step.inputs for step in full.steps if step.kind != "rgb")
     assert full.settings.num_ws == 18
     assert sum(step.inputs for step in full.steps) == 9088
     assert conv == 6048

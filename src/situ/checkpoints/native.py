@@ -10,7 +10,8 @@ from torch import Tensor
 
 from situ.core.containers import Container
 from situ.core.errors import ModelError
-from situ.generators.stylegan2 import Noise, StyleGAN2
+from situ.generators.style_based import Noise
+from situ.generators.stylegan2 import StyleGAN2
 from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 
 GENERATOR_FILE = Container("situ-stylegan2-1", "generator file", "", ModelError)

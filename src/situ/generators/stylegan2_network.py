@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from situ.core.errors import GeneratorError
+from situ.generators.style_based import StyledLayer
 
 _FILTER = (0.25, 0.75, 0.75, 0.25)  # [1,3,3,1] / 8, times 2 for the zeros inserted along one axis
 LEAK, GAIN = 0.2, 2**0.5
@@ -210,29 +211,17 @@ class _Block(nn.Module):
         self.torgb = ToRGB(outputs, settings.w_dim, settings.conv_clamp)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One styled layer, in the order of execution: the slices of S are these steps."""
-
-    name: str  # "b8.conv0", as in the state dict
-    resolution: int
-    inputs: int  # width of its style
-    outputs: int
-    row: int  # the row of W+ that feeds it
-    is_rgb: bool
-
-
-def _steps(settings: StyleGAN2Settings) -> tuple[_Step, ...]:
-    steps: list[_Step] = []
+def _steps(settings: StyleGAN2Settings) -> tuple[StyledLayer, ...]:
+    steps: list[StyledLayer] = []
     row = 0
     for r in settings.resolutions:
         inputs, outputs = settings.channels(r // 2), settings.channels(r)
         if r > 4:
-            steps.append(_Step(f"b{r}.conv0", r, inputs, outputs, row, False))
+            steps.append(StyledLayer(f"b{r}.conv0", r, inputs, outputs, row, "conv"))
             row += 1
-        steps.append(_Step(f"b{r}.conv1", r, outputs, outputs, row, False))
+        steps.append(StyledLayer(f"b{r}.conv1", r, outputs, outputs, row, "conv"))
         row += 1
-        steps.append(_Step(f"b{r}.torgb", r, outputs, 3, row, True))
+        steps.append(StyledLayer(f"b{r}.torgb", r, outputs, 3, row, "rgb"))
     return tuple(steps)
 
 
@@ -281,7 +270,7 @@ class StyleGAN2Network(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Run one styled layer: (activation, picture so far) -> the same after it."""
         layer = self.layers[self.steps[index].name]
-        if not self.steps[index].is_rgb:
+        if self.steps[index].kind != "rgb":
             return layer(x, s, noise), image
         rgb = layer(x, s).to(torch.promote_types(s.dtype, torch.float32))
         return x, rgb if image is None else upsample_image(image) + rgb

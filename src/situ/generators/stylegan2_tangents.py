@@ -122,7 +122,7 @@ class Tangents:
         t = len(ds[0])
         for i in range(first, last):
             step, layer = self.steps[i], self.network.steps[i]
-            if layer.is_rgb:
+            if layer.kind == "rgb":
                 rgb = step.output(dx, ds[i]).to(ds[i].dtype)
                 image = rgb if image is None else upsample_image(image) + rgb
                 continue
@@ -147,7 +147,7 @@ def _linear_steps(
     for i, step in enumerate(network.steps):
         layer, dtype = network.layers[step.name], dtypes[i]
         s = torch.where(styles[i].abs() < 1e-12, 1e-12, styles[i])
-        if step.is_rgb:
+        if step.kind == "rgb":
             kernel = layer.weight * (s * layer.gain)[:, :, None, None]
             slope = None if layer.clamp is None else (layer(x, s).abs() < layer.clamp).to(dtype)
             linear.append(_LinearStep(x.to(dtype), s, kernel.to(dtype), slope=slope))
