@@ -1,0 +1,227 @@
+"""BigGAN and BigGAN-deep behind the generator contract: spaces, classes, feature layers, and a synthesis in steps.
+
+Brock et al., "Large scale GAN training for high fidelity natural image synthesis" (2019). The networks are in
+`biggan_network.py` and `biggan_deep_network.py`.
+"""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from situ.core.errors import FileError, GeneratorError, LatentError
+from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
+from situ.core.latents import Latents, LatentSpace, Slice, Subspace
+from situ.generators.biggan_network import BlockStack
+from situ.generators.style_based import weights_hash
+
+LIMIT = 2.0  # numbers of z lie within +- this times the truncation
+
+
+class BigGAN:
+    """A frozen BigGAN or BigGAN-deep.
+
+    Spaces: "z" (one slice) and "z+" (one slice for the first layer and one for every block that takes any of z: a chunk
+    of a hierarchical z, a copy of all of z in BigGAN-deep). Feature layers: the outputs of the first layer, of the
+    blocks and of self-attention. The class is part of a latent, not of its space: no direction changes it.
+
+    Truncation acts on the draw, z ~ truncation * N(0, 1) cut off at +-2, and chooses the batch statistics where a model
+    has several sets. So `Latents.truncation` stays with a code in both spaces: it says for which truncation the
+    synthesis runs, and nothing is scaled by it again.
+    """
+
+    def __init__(self, network: BlockStack, names: Sequence[str] = ()) -> None:
+        """
+        Args:
+            network: the weights; they are frozen in place.
+            names: of the classes in order, synonyms of one separated by commas ("tench, Tinca tinca"); none, or all.
+
+        Raises:
+            GeneratorError: not as many names as classes.
+        """
+        self.network = network.eval().requires_grad_(False)
+        self.settings = network.settings
+        self.resolution = self.settings.resolution
+        self.name = f"{network.architecture}-{self.resolution}px-{weights_hash(network)}"
+        taking = [step for step in network.steps if step.part is not None]
+        slices = (Slice(step.name, size) for step, size in zip(taking, self.settings.z_parts, strict=True))
+        self.spaces: Mapping[str, LatentSpace] = {
+            "z": LatentSpace("z", (Slice("z", self.settings.z_dim),)),
+            "z+": LatentSpace("z+", tuple(slices)),
+        }
+        self.layers = tuple(
+            FeatureLayer(step.name, step.resolution, step.channels, i) for i, step in enumerate(network.steps[:-1])
+        )
+        if names and len(names) != self.settings.classes:
+            raise GeneratorError(f"{self.name} has {self.settings.classes} classes, got {len(names)} names of classes")
+        self.names = tuple(names)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.linear.weight.device
+
+    # --- classes
+
+    def one_hot(self, classes: int | str | Sequence[int | str]) -> Float[Tensor, "n c"]:
+        """Classes, by number or by name, as the one-hot rows that `Latents.labels` holds.
+
+        A name is one of `names`, or one of its synonyms, in any case; digits are a number.
+
+        Raises:
+            GeneratorError: no such class, no names known, or a name that several classes have.
+        """
+        given = [classes] if isinstance(classes, (int, str)) else classes
+        numbers = torch.tensor([self._class(item) for item in given], dtype=torch.long, device=self.device)
+        return functional.one_hot(numbers, self.settings.classes).to(self.network.linear.weight.dtype)
+
+    def _class(self, given: int | str) -> int:
+        """The number of a class."""
+        count = self.settings.classes
+        if isinstance(given, int) or given.strip().isdecimal():
+            number = int(given)
+            if not 0 <= number < count:
+                raise GeneratorError(f"classes of {self.name} are numbered from 0 to {count - 1}, got {number}")
+            return number
+        if not self.names:
+            raise GeneratorError(
+                f'{self.name} does not know the names of its {count} classes, got "{given}": give a number, or a file '
+                "with one name a line"
+            )
+        known: dict[str, set[int]] = defaultdict(set)
+        for number, name in enumerate(self.names):
+            for synonym in (name, *name.split(",")):
+                known[_plain(synonym)].add(number)
+        found = sorted(known.get(_plain(given), ()))
+        if len(found) > 1:
+            choices = ", ".join(f"{number} ({self.names[number]})" for number in found)
+            raise GeneratorError(f'several classes are called "{given}": give the number, one of {choices}')
+        if not found:
+            close = difflib.get_close_matches(_plain(given), known, n=5, cutoff=0.5)
+            hint = f"the nearest are {', '.join(close)}" if close else "no class has a name like it"
+            raise GeneratorError(f'no class of {self.name} is called "{given}": {hint}')
+        return found[0]
+
+    # --- latents
+
+    def sample(
+        self,
+        n: int,
+        space: LatentSpace,
+        rng: torch.Generator,
+        truncation: float = 1.0,
+        labels: Float[Tensor, "n c"] | None = None,
+    ) -> Latents:
+        """See `Generator.sample`. The truncation lies in (0, 1]; without labels a class is drawn for each code."""
+        _require_truncation(truncation)
+        like = self.network.linear.weight
+        drawn = torch.empty(n, self.settings.z_dim, device=rng.device)
+        nn.init.trunc_normal_(drawn, a=-LIMIT, b=LIMIT, generator=rng)
+        if labels is None:
+            numbers = torch.randint(self.settings.classes, [n], generator=rng, device=rng.device)
+            labels = functional.one_hot(numbers, self.settings.classes)
+        if labels.shape != (n, self.settings.classes):
+            expected = (n, self.settings.classes)
+            raise LatentError(f"labels of this generator have shape {expected}, got {tuple(labels.shape)}")
+        return self.convert(
+            Latents((truncation * drawn).to(like), self.spaces["z"], labels.to(like), truncation), space
+        )
+
+    def convert(self, latents: Latents, space: LatentSpace) -> Latents:
+        """See `Generator.convert`."""
+        for wanted in (latents.space, space):
+            if self.spaces.get(wanted.name) != wanted:
+                sizes = ", ".join(f"{s.name} ({s.dim})" for s in self.spaces.values())
+                raise LatentError(f"{self.name} has the spaces {sizes}, got {wanted.name} ({wanted.dim})")
+        if latents.space == space:
+            return latents
+        if space.name == "z":
+            raise LatentError(
+                "latents go z -> z+, so z+ has no unique code in z: use a direction of z+ or start from latents of z"
+            )
+        copies = self.spaces["z+"].dim // self.settings.z_dim  # a hierarchical z is in its chunks already
+        return Latents(latents.values.repeat(1, copies), space, latents.labels, latents.truncation)
+
+    # --- synthesis
+
+    def first_step(self, subspace: Subspace) -> int:
+        """See `Generator.first_step`."""
+        first = 0 if subspace.space.name == "z" else subspace.chosen[0]
+        return next(i for i, step in enumerate(self.network.steps) if step.part == first)
+
+    def synthesize(
+        self,
+        latents: Latents,
+        features: Sequence[str] = (),
+        *,
+        images: bool = True,
+        keep: int | None = None,
+        resume: SynthesisState | None = None,
+    ) -> Synthesis:
+        """See `Generator.synthesize`. Memory: the activations of one step, plus the features asked for."""
+        _require_truncation(latents.truncation)
+        steps = self.network.steps
+        first = 0 if resume is None else resume.step
+        known = {layer.name: layer.step for layer in self.layers}
+        missing = [name for name in features if name not in known]
+        if missing:
+            raise GeneratorError(f"features of {self.name} are {', '.join(known)}; got {', '.join(missing)}")
+        wanted = [known[name] for name in features]
+        if any(step < first for step in wanted) or (keep is not None and keep < first):
+            raise GeneratorError(f"a synthesis resumed at {steps[first].name} cannot give what lies before it")
+        last = len(steps) if images else max([*wanted, (keep or 0) - 1, first - 1]) + 1
+        z = self.spaces["z+"].split(self.convert(latents, self.spaces["z+"]).values)
+        embedded = self._embedded(latents)
+        x = None if resume is None else resume.tensors[0]
+        state, found = None, {}
+        for i in range(first, last):
+            if i == keep:
+                state = SynthesisState(i, (x,))
+            x = self.network.step(i, x, z, embedded, latents.truncation)
+            if i in wanted:
+                found[steps[i].name] = x
+        if last == keep:
+            state = SynthesisState(last, (x,))
+        return Synthesis(x if images else None, found, state)
+
+    def _embedded(self, latents: Latents) -> Float[Tensor, "n e"]:
+        labels = latents.labels
+        if labels is None or labels.shape[1] != self.settings.classes:
+            got = "none" if labels is None else tuple(labels.shape)
+            raise GeneratorError(
+                f"{self.name} is class-conditional: give labels, one-hot rows of {self.settings.classes} numbers, "
+                f"got {got}"
+            )
+        return self.network.embed(labels)
+
+
+def read_class_names(path: Path | str) -> tuple[str, ...]:
+    """Names of classes from a text file, one a line, in the order of their numbers.
+
+    Raises:
+        FileError: no such file, no text, or an empty line among the names.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot read names of classes from {path} ({error}): expected a text, a name a line") from None
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    if not names or not all(names):
+        line = names.index("") + 1 if names else 1
+        raise FileError(f"line {line} of {path} is empty: expected the name of a class on every line")
+    return tuple(names)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _require_truncation(truncation: float) -> None:
+    if not 0 < truncation <= 1:
+        raise LatentError(
+            f"the truncation of BigGAN lies above 0 and at most at 1, which is full variety, got {truncation}"
+        )
