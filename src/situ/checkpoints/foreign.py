@@ -26,6 +26,7 @@ from situ.checkpoints.unpickle import (
     Machine,
     Refused,
     Storage,
+    View,
     brief,
     count_of,
     megabytes,
@@ -47,7 +48,12 @@ class Foreign:
 
 
 def read_foreign(
-    path: Path | str, *, inert: Sequence[str] = (), skip: Sequence[str] = (), limit: int = LIMIT
+    path: Path | str,
+    *,
+    inert: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    limit: int = LIMIT,
+    views: bool = False,
 ) -> Foreign:
     """Read a file whose kind is told by its first bytes.
 
@@ -55,6 +61,8 @@ def read_foreign(
         inert: beginnings of names of classes ("lelsd.") whose objects become `Inert` instead of being refused.
         skip: arrays of an .npz that are not wanted, however large.
         limit: bytes that the file and its content may take in memory.
+        views: tensors share memory with what was read (once) and may be read-only; pickles may hold tensors, as
+            NVIDIA's do.
 
     Raises:
         FileError: missing, damaged, too large, or in need of a Python object other than arrays and containers.
@@ -66,10 +74,10 @@ def read_foreign(
             start = file.read(16)
             file.seek(0)
             if start.startswith(b"PK\x03\x04"):
-                return _read_zip(file, inert, skip, limit)
+                return _read_zip(file, inert, skip, limit, views)
             if size > limit:
                 raise Refused(f"it has {megabytes(size)}, more than the {megabytes(limit)} that are read")
-            return _read_bytes(file.read(), inert, limit)
+            return _read_bytes(file.read(), inert, limit, views)
     except FileNotFoundError:
         raise FileError(f"no file at {path}") from None
     except IsADirectoryError:
@@ -80,15 +88,16 @@ def read_foreign(
         raise FileError(f"{path} cannot be read ({brief(error)}): it is damaged or of an unknown kind") from None
 
 
-def _read_bytes(data: bytes, inert: Sequence[str], limit: int) -> Foreign:
+def _read_bytes(data: bytes, inert: Sequence[str], limit: int, views: bool) -> Foreign:
     if data.startswith(b"\x93NUMPY"):
         return Foreign("npy", _read_npy(io.BytesIO(data), len(data), inert, Budget(limit)))
     if data.startswith(b"\x80"):
-        machine = Machine(Budget(limit), inert)
-        stream = io.BytesIO(data)
-        content = machine.run(stream)
+        budget = Budget(limit)
+        stream = View(data) if views else io.BytesIO(data)
+        nested = (lambda piece: _nested_storage(piece, budget)) if views else None
+        content = Machine(budget, inert, nested=nested, views=views).run(stream)
         if type(content) is int and content == _LEGACY_MAGIC:
-            return Foreign("torch", _read_legacy_torch(stream, inert, Budget(limit)))
+            return Foreign("torch", _read_legacy_torch(stream, inert, Budget(limit), views))
         return Foreign("pickle", content)
     try:
         text = data.decode("utf-8")
@@ -139,14 +148,16 @@ def _read_npy(file: io.BufferedIOBase, size: int, inert: Sequence[str], budget: 
     return np.frombuffer(file.read(wanted), dtype).reshape(shape, order="F" if fortran else "C").copy()
 
 
-def _read_zip(file: io.BufferedIOBase, inert: Sequence[str], skip: Sequence[str], limit: int) -> Foreign:
+def _read_zip(
+    file: io.BufferedIOBase, inert: Sequence[str], skip: Sequence[str], limit: int, views: bool
+) -> Foreign:
     """A NumPy archive or a torch file. What an archive says of sizes is checked before anything is unpacked."""
     budget = Budget(limit)
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
         programs = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(programs) == 1:
-            return Foreign("torch", _read_torch(archive, members, programs[0], inert, budget))
+            return Foreign("torch", _read_torch(archive, members, programs[0], inert, budget, views))
         arrays = {name.removesuffix(".npy"): info for name, info in members.items() if name.endswith(".npy")}
         if not arrays:
             raise Refused("it is an archive of something else, expected arrays (.npz) or a torch file (.pt)")
@@ -174,6 +185,7 @@ def _read_torch(
     program: str,
     inert: Sequence[str],
     budget: Budget,
+    views: bool,
 ) -> Any:
     root = program.removesuffix("data.pkl")
     order: _Order = "<"
@@ -186,10 +198,19 @@ def _read_torch(
             known[kind, key] = _numbers(kind, _unpack(archive, members[f"{root}data/{key}"], budget), count, order)
         return known[kind, key]
 
-    return Machine(budget, inert, storage).run(io.BytesIO(_unpack(archive, members[program], budget)))
+    return Machine(budget, inert, storage, views=views).run(io.BytesIO(_unpack(archive, members[program], budget)))
 
 
-def _read_legacy_torch(stream: io.BufferedIOBase, inert: Sequence[str], budget: Budget) -> Any:
+def _nested_storage(data: bytes | memoryview, budget: Budget) -> Storage:
+    """A storage as a pickle outside torch's own files holds it: a whole torch file of the old format."""
+    stream = View(data)
+    require(Machine(budget).run(stream) == _LEGACY_MAGIC, "torch file of the old format")
+    storage = _read_legacy_torch(stream, (), budget, views=True)
+    require(isinstance(storage, Storage), "storage")
+    return storage
+
+
+def _read_legacy_torch(stream: io.BufferedIOBase, inert: Sequence[str], budget: Budget, views: bool) -> Any:
     """The format before version 1.6: pickles one after the other, then every storage's count and numbers."""
     if Machine(budget).run(stream) != 1001:
         raise Refused("it is written in an unknown version of torch's old format")
@@ -212,7 +233,7 @@ def _read_legacy_torch(stream: io.BufferedIOBase, inert: Sequence[str], budget: 
         kind = kinds[key]
         known[key] = _numbers(kind, _exactly(stream, count * _itemsize(kind), budget), count, order)
     stream.seek(start)
-    return Machine(budget, inert, lambda kind, key, count: known[key]).run(stream)
+    return Machine(budget, inert, lambda kind, key, count: known[key], views=views).run(stream)
 
 
 class _Names(Machine):
@@ -242,4 +263,4 @@ def _numbers(kind: str, data: bytes, count: int, order: _Order) -> Storage:
         halves = np.frombuffer(data, np.dtype(np.uint16).newbyteorder(order), count).astype(np.uint32)
         return Storage((halves << 16).view(np.float32))
     values = np.frombuffer(data, np.dtype(kind).newbyteorder(order), count)
-    return Storage(values.astype(values.dtype.newbyteorder("=")))
+    return Storage(values.astype(values.dtype.newbyteorder("="), copy=False))

@@ -157,12 +157,16 @@ class Machine:
         budget: Budget,
         inert: Sequence[str] = (),
         storage: Callable[[str, str, int], Storage] | None = None,
+        nested: Callable[[Any], Storage] | None = None,
+        views: bool = False,
     ) -> None:
         """
         Args:
             storage: gives the numbers of a torch storage by its type ("f4"), key and count; None outside torch files.
+            nested: reads a storage out of the bytes of a torch file inside a pickle; None where there are none.
+            views: tensors share the memory of what was read, and may be read-only.
         """
-        self.budget, self.inert, self.storage = budget, tuple(inert), storage
+        self.budget, self.inert, self.storage, self.nested, self.views = budget, tuple(inert), storage, nested, views
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -268,11 +272,16 @@ class Machine:
         full = f"{module}.{name}"
         if module == "torch" and name in _STORAGES and self.storage is not None:
             return Global(full)
-        known = {**_NUMPY, **(TORCH if self.storage is not None else {})}
-        if full in known:
-            return Global(full, known[full])
+        if full in _NUMPY:
+            return Global(full, _NUMPY[full])
+        if full in TORCH and (self.storage is not None or self.nested is not None):
+            return Global(full, TORCH[full])
+        if full in _NESTED and self.nested is not None:
+            return Global(full, _NESTED[full])
         if full.startswith(self.inert) and self.inert:
             return Global(full, lambda machine, *arguments: Inert(full, arguments))
+        if self.inert and full in _RECONSTRUCTOR:
+            return Global(full, _RECONSTRUCTOR[full])
         shown = re.sub(r"[^\w.+<>-]", "?", full)[:80]
         raise Refused(
             f"it needs the Python object {shown}; only arrays, numbers, texts and their lists and dictionaries "
@@ -326,6 +335,37 @@ _LITERALS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
+
+
+class View(io.BufferedIOBase):
+    """Bytes as a stream whose longer pieces are views of them, so that large arrays are in memory once."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data, self.place = memoryview(data), 0
+
+    def read(self, size: int | None = -1, /) -> Any:
+        size = len(self.data) if size is None or size < 0 else size
+        piece = self.data[self.place : self.place + size]
+        self.place += len(piece)
+        return bytes(piece) if len(piece) < 4096 else piece
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        start = self.place
+        while self.place < len(self.data):
+            piece = bytes(self.data[self.place : self.place + 128])
+            end = piece.find(b"\n") + 1
+            self.place += end or len(piece)
+            if end:
+                break
+        return bytes(self.data[start : self.place])
+
+    def tell(self) -> int:
+        return self.place
+
+    def seek(self, place: int, whence: int = 0, /) -> int:
+        require(whence == 0, "place from the start")
+        self.place = place
+        return place
 
 
 def _opcodes(stream: io.BufferedIOBase) -> Iterator[tuple[str, Any, int | None]]:
@@ -416,16 +456,33 @@ def _tensor(machine: Machine, storage: Any, offset: Any, size: Any, stride: Any,
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if count and last >= len(values):
         raise ValueError(f"a tensor of {tuple(size)} looks beyond the {len(values)} numbers of its storage")
-    machine.budget.take(count * values.itemsize)
+    machine.budget.take(count * values.itemsize)  # of a view too: whoever uses it will copy it
     if not count:
         return np.zeros(tuple(size), values.dtype)
     steps = tuple(step * values.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(values[offset:], tuple(size), steps).copy()
+    view = np.lib.stride_tricks.as_strided(values[offset:], tuple(size), steps)
+    return view if machine.views else view.copy()
 
 
 def _parameter(machine: Machine, data: Any, *_: object) -> Any:
     require(isinstance(data, np.ndarray), "tensor")
     return data
+
+
+def _load_from_bytes(machine: Machine, data: Any) -> Storage:
+    """The storage in a torch file within a pickle. torch itself would unpickle those bytes without any limits."""
+    require(isinstance(data, (bytes, memoryview)) and machine.nested is not None, "torch file in bytes")
+    return cast(Any, machine.nested)(data)
+
+
+def _reconstruct(machine: Machine, kind: Any, base: Any, state: Any = None) -> Any:
+    """An object as protocols 0 and 1 write it."""
+    require(isinstance(kind, Global) and kind.name.startswith(machine.inert), "class that stays inert")
+    require(isinstance(base, Global) and base.name in _RECONSTRUCTOR, "plain base class")
+    made = Inert(kind.name)
+    if isinstance(state, dict):
+        made.items.update(state)
+    return made
 
 
 _NUMPY: Mapping[str, Callable[..., object] | None] = {
@@ -444,4 +501,12 @@ TORCH: Mapping[str, Callable[..., object] | None] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+_NESTED: Mapping[str, Callable[..., object] | None] = {"torch.storage._load_from_bytes": _load_from_bytes}
+_RECONSTRUCTOR: Mapping[str, Callable[..., object] | None] = {  # of objects in protocols 0 and 1
+    "copyreg._reconstructor": _reconstruct,
+    "copy_reg._reconstructor": _reconstruct,
+    "builtins.object": None,
+    "builtins.dict": None,
 }
