@@ -77,7 +77,7 @@ def read_foreign(
                 return _read_zip(file, inert, skip, limit, views)
             if size > limit:
                 raise Refused(f"it has {megabytes(size)}, more than the {megabytes(limit)} that are read")
-            return _read_bytes(file.read(), inert, limit, views)
+            return _read_bytes(file.read(size), inert, limit, views)
     except FileNotFoundError:
         raise FileError(f"no file at {path}") from None
     except IsADirectoryError:
