@@ -47,7 +47,7 @@ _IMAGE_PHASES = torch.tensor([[_FILTER[0], _FILTER[2], 0.0], [0.0, _FILTER[1], _
 
 @dataclass(frozen=True)
 class StyleGAN2Settings:
-    """The architecture. Channels at resolution r are min(channel_base // r, channel_max)."""
+    """The architecture. Channels at resolution r are min(channel_base // r, channel_max), or what `widths` says."""
 
     resolution: int = 1024  # pixels, a power of two from 4 to 1024
     z_dim: int = 512
@@ -57,12 +57,16 @@ class StyleGAN2Settings:
     channel_base: int = 32768
     channel_max: int = 512
     conv_clamp: float | None = None  # activations and RGB are clamped to +- this
+    widths: tuple[int, ...] = ()  # channels at 4, 8, ... pixels where they follow no such rule
 
     def __post_init__(self) -> None:
         r = self.resolution
         if r < 4 or r > 1024 or r & (r - 1):
             raise GeneratorError(f"resolution must be a power of two from 4 to 1024, got {r}")
-        small = [k for k, v in asdict(self).items() if k not in ("c_dim", "conv_clamp") and v < 1]
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON has lists
+        if self.widths and (len(self.widths) != len(self.resolutions) or min(self.widths) < 1):
+            raise GeneratorError(f"widths are channels of {len(self.resolutions)} resolutions, got {self.widths}")
+        small = [k for k, v in asdict(self).items() if k not in ("c_dim", "conv_clamp", "widths") and v < 1]
         if small or self.c_dim < 0 or self.channels(r) < 1:
             raise GeneratorError(f"StyleGAN2 sizes must be positive, got {asdict(self)}")
 
@@ -76,6 +80,8 @@ class StyleGAN2Settings:
         return 2 * len(self.resolutions)
 
     def channels(self, resolution: int) -> int:
+        if self.widths:
+            return self.widths[max(resolution.bit_length() - 3, 0)]
         return min(self.channel_base // resolution, self.channel_max)
 
 
