@@ -33,8 +33,11 @@ class InputFormat:
             sides = (height, width)
         elif self.fit == "square":
             sides = (self.size, self.size)
+        elif self.fit == "shorter side":  # the other side rounded down, as published
+            side = min(height, width)
+            sides = (self.size * height // side, self.size * width // side)
         else:
-            side = (min if self.fit == "shorter side" else max)(height, width)
+            side = max(height, width)
             sides = (max(round(self.size * height / side), 1), max(round(self.size * width / side), 1))
         return (-(-sides[0] // self.divisor) * self.divisor, -(-sides[1] // self.divisor) * self.divisor)
 
