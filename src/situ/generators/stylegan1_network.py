@@ -4,10 +4,10 @@ Karras et al., "A style-based generator architecture for generative adversarial 
 level of detail. Released files come in several dialects; readers bring them to the parameter names used here.
 
 **Up-convolution.** The original doubles the size by nearest neighbour, convolves and blurs with [1,2,1]; from 128
-pixels on it fuses the first two into a transposed convolution, which is the same map of the kernel stored flipped. Repeating a
-pixel is inserting a zero and summing two neighbours, and both are linear filters, so a transposed convolution with
-the 3 x 3 kernel at the lower resolution, then a 2 x 2 sum, gives the same, borders included, with a quarter of the
-arithmetic.
+pixels on it fuses the first two into a transposed convolution, which is the same map of the kernel stored flipped.
+Repeating a pixel is inserting a zero and summing two neighbours, and both are linear filters, so a transposed
+convolution with the 3 x 3 kernel at the lower resolution, then a 2 x 2 sum, gives the same, borders included, with a
+quarter of the arithmetic.
 """
 
 from dataclasses import asdict, dataclass
