@@ -16,7 +16,7 @@ from situ.networks.resnet import ResNet, ResNetSettings, resnet_settings
 from situ.networks.weights import filled, without_prefix
 
 _NAME = "MoCo v2 (ResNet-50)"
-_QUERY = "module.encoder_q."  # the trained encoder; its momentum copy and the queue are of training
+_QUERY = "encoder_q."  # the trained encoder; its momentum copy and the queue are of training
 
 
 class MoCo(nn.Module):
@@ -47,7 +47,7 @@ def moco_from_state_dict(tensors: Mapping[str, Tensor]) -> MoCo:
     Raises:
         ModelError: tensors of something else.
     """
-    trunk = without_prefix(tensors, _QUERY) or dict(tensors)
+    trunk = without_prefix(tensors, f"module.{_QUERY}") or without_prefix(tensors, _QUERY) or dict(tensors)
     network = MoCo(resnet_settings(trunk, _NAME))
     filled(network.trunk, trunk, _NAME, unused=("fc.",))
     return network.eval()
