@@ -6,6 +6,7 @@ ajbrock/BigGAN-PyTorch at 9845943, run on the very weights, latents and labels t
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def ajbrock_shapes(name: str) -> dict[str, tuple[int, ...]]:
         shapes["shared.weight"] = (CLASSES, SHARED)
     layer("linear", 16 * multiples[0], CHUNK + (SHARED if deep else 0))
     index = 0
-    for stage, (inputs, outputs) in enumerate(zip(multiples, multiples[1:], strict=False)):
+    for stage, (inputs, outputs) in enumerate(pairwise(multiples)):
         for block in range(2 if deep else 1):
             there = f"blocks.{index}.0"
             if deep:
@@ -248,3 +249,173 @@ def test_ajbrock_pictures_agree_with_the_published_ones(name: str, golden: Mappi
     assert made.resolution == AJBROCK[name][0]
     assert made.name.startswith("biggan-deep-" if AJBROCK[name][2] else f"biggan-{made.resolution}px")
     torch.testing.assert_close(thinned(picture(made)), torch.from_numpy(golden[name]), rtol=1e-4, atol=1e-4)
+
+
+def test_cross_replica_norms_are_those_of_training() -> None:
+    """Their published evaluation adds the gain instead of multiplying by it; training multiplies."""
+    plain = ajbrock_content("hierarchical-32")
+    renamed = {key.replace(".stored_mean", ".bn.running_mean"): value for key, value in plain.items()}
+    renamed = {key.replace(".stored_var", ".bn.running_var"): value for key, value in renamed.items()}
+    renamed["output_layer.0.bn.num_batches_tracked"] = np.array(3)
+    torch.testing.assert_close(picture(build_ajbrock_biggan(renamed)), picture(build_ajbrock_biggan(plain)))
+
+
+def test_constants_that_no_file_tells() -> None:
+    content = ajbrock_content("hierarchical-32")
+    converted = {key: value for key, value in content.items() if not key.endswith("sv0")}
+    assert build_ajbrock_biggan(content).settings.norm_eps == 1e-5
+    assert build_ajbrock_biggan(converted).settings.norm_eps == 1e-4
+    given = build_ajbrock_biggan(content, norm_eps=0.3)
+    assert given.settings.output_norm_eps == 1e-5
+    assert (picture(given) - picture(build_ajbrock_biggan(content))).abs().max() > 1e-2
+    assert not torch.equal(picture(build_ajbrock_biggan(content, spectral_eps=1e3)), picture(given))
+
+
+def test_singular_values_after_the_first_are_left_out() -> None:
+    content = ajbrock_content("hierarchical-32")
+    more = {**content, "linear.u1": content["linear.u0"], "linear.sv1": content["linear.sv0"]}
+    assert build_ajbrock_biggan(more).name == build_ajbrock_biggan(content).name
+
+
+def test_without_the_second_vector_it_is_the_step_from_the_first() -> None:
+    content = huggingface_content(HUGGINGFACE["small"])
+    key = "generator.layers.0.conv_0.weight"
+    matrix, u = (torch.from_numpy(content[f"{key}_{part}"]) for part in ("orig", "u"))
+    content[f"{key}_v"] = functional.normalize(u @ matrix.flatten(1), dim=0).numpy()
+    expected = picture(build_huggingface_biggan(content, HUGGINGFACE["small"]))
+    del content[f"{key}_v"]
+    torch.testing.assert_close(picture(build_huggingface_biggan(content, HUGGINGFACE["small"])), expected)
+
+
+def test_formats_are_told_apart() -> None:
+    huggingface, ajbrock = huggingface_content(HUGGINGFACE["small"]), ajbrock_content("deep-32")
+    assert is_huggingface_biggan(huggingface)
+    assert is_ajbrock_biggan(ajbrock)
+    assert not is_ajbrock_biggan(huggingface)
+    assert not is_huggingface_biggan(ajbrock)
+    for other in (None, [], "text", {}, {"state_dict": ajbrock}, dict.fromkeys(ajbrock, 1)):
+        assert not is_ajbrock_biggan(other)
+        assert not is_huggingface_biggan(other)
+
+
+@pytest.mark.parametrize(
+    ("weights", "config"),
+    [
+        ("pytorch_model.bin", "config.json"),
+        ("biggan-deep-16-pytorch_model.bin", "biggan-deep-16-config.json"),
+        ("renamed.pt", "config.json"),
+    ],
+)
+def test_the_config_is_found_beside_the_weights(weights: str, config: str, tmp_path: Path) -> None:
+    content = huggingface_content(HUGGINGFACE["small"])
+    path = tmp_path / weights
+    torch.save({key: torch.from_numpy(value) for key, value in content.items()}, path)
+    found = read_foreign(path).content
+    assert is_huggingface_biggan(found)
+    with pytest.raises(ModelError, match=f"put .*{config}.* beside it"):
+        read_huggingface_biggan(found, path)
+    (tmp_path / config).write_text(json.dumps(HUGGINGFACE["small"]))
+    made = read_huggingface_biggan(found, path, names=list("abcdefg"))
+    assert made.names[3] == "d"
+    torch.testing.assert_close(picture(made), picture(build_huggingface_biggan(content, HUGGINGFACE["small"])))
+    assert huggingface_biggan_weights(tmp_path) == (path if weights == "pytorch_model.bin" else None)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"layers": 3}', '{"layers": [[1, 2]]}', '{"eps": "small"}'])
+def test_configs_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config|settings"):
+        read_huggingface_biggan(huggingface_content(HUGGINGFACE["small"]), tmp_path / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("z_dim", 13),
+        ("num_classes", 1000),
+        ("n_stats", 51),
+        ("channel_width", 8),
+        ("output_dim", 32),
+        ("attention_layer_position", 2),
+        ("attention_layer_position", 9),
+        ("layers", [[False, 16, 8], [True, 8, 4], [True, 4, 1]]),
+    ],
+)
+def test_a_config_of_another_model_is_refused(key: str, value: object) -> None:
+    config = {**HUGGINGFACE["small"], key: value}
+    with pytest.raises(ModelError, match=rf"not of one model: .*{key}.* is {value if key != 'layers' else 3}, the"):
+        build_huggingface_biggan(huggingface_content(HUGGINGFACE["small"]), config)
+
+
+def test_wrong_channels_in_a_config_are_refused() -> None:
+    config = {**HUGGINGFACE["small"], "layers": [[False, 16, 8], [True, 8, 8], [False, 8, 2], [True, 2, 1]]}
+    with pytest.raises(ModelError, match=r"of a wrong shape: .*block1\.conv4\.weight is \(32, 8, 1, 1\), got \(16, 8"):
+        build_huggingface_biggan(huggingface_content(HUGGINGFACE["small"]), config)
+
+
+Change = Callable[[Content], object]
+
+
+def without(key: str) -> Change:
+    return lambda content: content.pop(key)
+
+
+def instead(key: str, *shape: int) -> Change:
+    return lambda content: content.update({key: np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("generator.layers.4.conv_2.bias"), r"has the tensor generator\.layers\.4\.conv_2\.bias"),
+        (without("generator.bn.running_means"), "incomplete"),
+        (instead("generator.layers.0.conv_1.bias", 3), r"block0\.conv2\.bias is \(16,\), got \(3,\)"),
+        (instead("generator.layers.0.conv_1.weight_u", 3), "make no BigGAN"),
+        (instead("generator.layers.0.conv_1.weight_orig", 0, 0, 0, 0), "make no BigGAN|spectral norm"),
+        (instead("generator.gen_z.weight_orig", 1024, 24), ""),
+        (instead("generator.layers.9.conv_1.bias", 3), "follow each other"),
+        (instead("generator.surprise", 3), r"has no tensor generator\.surprise"),
+    ],
+)
+def test_damaged_huggingface_files_are_refused(change: Change, message: str) -> None:
+    content = huggingface_content(HUGGINGFACE["small"])
+    change(content)
+    if not message:
+        build_huggingface_biggan(content, HUGGINGFACE["small"])
+        return
+    with pytest.raises(ModelError, match=message):
+        build_huggingface_biggan(content, HUGGINGFACE["small"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("blocks.1.0.bn2.bias.weight"), r"has the tensor blocks\.1\.0\.bn2\.bias\.weight"),
+        (without("blocks.1.0.bn2.stored_mean"), "only generators with batch normalisation"),
+        (without("shared.weight"), ""),
+        (instead("shared.weight", 5, 7), "takes 9 numbers, expected 7 of the class, and 3 more"),
+        (instead("blocks.1.0.conv2.weight", 3, 3, 3, 3), "make no BigGAN of .*fewer go in before block 2"),
+        (instead("linear.weight", 100, 3), "channels of a square"),
+        (instead("blocks.0.0.conv1.weight", 16), "4 axes"),
+        (instead("blocks.1.1.theta.bias", 2), r"no tensor blocks\.1\.1\.theta\.bias"),
+        (lambda content: content["blocks.0.0.conv1.weight"].fill(0), "spectral norm of .* is 0"),
+        (lambda content: content["blocks.0.0.conv1.weight"].fill(np.nan), "spectral norm of .* is nan"),
+    ],
+)
+def test_damaged_ajbrock_files_are_refused(change: Change, message: str) -> None:
+    content = ajbrock_content("hierarchical-32")
+    change(content)
+    with pytest.raises(ModelError, match=f"weights.pth: .*{message}"):
+        read_ajbrock_biggan(content, Path("weights.pth"))
+
+
+def test_blocks_that_make_no_stages_are_refused() -> None:
+    with pytest.raises(ModelError, match="6 blocks do not make stages of 4"):
+        build_ajbrock_biggan(ajbrock_content("deep-32"), blocks_per_stage=4)
+    assert build_ajbrock_biggan(ajbrock_content("deep-32"), blocks_per_stage=3).resolution == 16
+
+
+def test_layers_that_do_not_follow_each_other_are_refused() -> None:
+    config = {**HUGGINGFACE["small"], "layers": [[False, 16, 8], [True, 16, 4], [False, 4, 2], [True, 2, 1]]}
+    with pytest.raises(ModelError, match="takes the channels that the one before it gives"):
+        build_huggingface_biggan(huggingface_content(HUGGINGFACE["small"]), config)

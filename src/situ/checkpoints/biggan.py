@@ -21,7 +21,7 @@ from situ.checkpoints.foreign import parse_json
 from situ.core.errors import FileError, GeneratorError, ModelError
 from situ.generators.biggan import BigGAN
 from situ.generators.biggan_deep_network import BigGANDeepNetwork, BigGANDeepSettings
-from situ.generators.biggan_network import BigGANNetwork, BigGANSettings, Block, BlockStack
+from situ.generators.biggan_network import BigGANNetwork, BigGANSettings, BlockStack
 
 HUGGINGFACE_WEIGHTS, HUGGINGFACE_CONFIG = "pytorch_model.bin", "config.json"
 _HUGGINGFACE, _AJBROCK = "pytorch-pretrained-BigGAN", "BigGAN-PyTorch"
@@ -112,13 +112,16 @@ def _huggingface_settings(source: "_Source", config: Mapping[str, Any]) -> BigGA
     """The settings that config and tensors agree on."""
     layers, width = config["layers"], int(config["channel_width"])
     attention = int(config["attention_layer_position"])
-    blocks = tuple(Block(bool(up), width * int(i), width * int(o)) for up, i, o in layers)
+    inputs, outputs = ([int(layer[i]) for layer in layers] for i in (1, 2))
+    if inputs[1:] != outputs[:-1]:
+        raise ModelError(f"every layer of a config takes the channels that the one before it gives, got {layers}")
     settings = BigGANDeepSettings(
         z_dim=int(config["z_dim"]),
         classes=int(config["num_classes"]),
         embedding_dim=int(config["z_dim"]),
-        blocks=blocks,
-        attention=(attention,) if 0 <= attention < len(blocks) else (),
+        channels=[width * multiple for multiple in (inputs[0], *outputs)],
+        ups=[bool(layer[0]) for layer in layers],
+        attention=(attention,) if 0 <= attention < len(layers) else (),
         norm_eps=float(config["eps"]),
         output_norm_eps=float(config["eps"]),
         statistics=int(config["n_stats"]),
@@ -130,14 +133,11 @@ def _huggingface_settings(source: "_Source", config: Mapping[str, Any]) -> BigGA
     numbers = source.numbers("generator.layers.")
     positions = [i for i in numbers if f"generator.layers.{i}.gamma" in source]
     found["len(layers)"] = len(numbers) - len(positions)
-    found["attention_layer_position"] = positions[0] if len(positions) == 1 else positions or None
+    if positions or settings.attention:  # a position after the last layer means none
+        found["attention_layer_position"] = positions[0] if len(positions) == 1 else positions
     found["output_dim"] = settings.resolution
-    said = {
-        **{key: config[key] for key in ("z_dim", "num_classes", "n_stats", "channel_width", "output_dim")},
-        "len(layers)": len(blocks),
-        "attention_layer_position": settings.attention[0] if settings.attention else None,
-    }
-    wrong = [f"{key} is {said[key]}, the tensors have {found[key]}" for key in said if said[key] != found[key]]
+    said = {**config, "len(layers)": len(layers)}
+    wrong = [f"{key} is {said[key]}, the tensors have {found[key]}" for key in found if said[key] != found[key]]
     if wrong:
         raise ModelError(f"config and weights are not of one model: {'; '.join(wrong)}")
     return settings
@@ -165,7 +165,7 @@ def _huggingface_tensors(source: "_Source", settings: BigGANDeepSettings) -> dic
         "output.weight": normalised("generator.conv_to_rgb")[:3],
         "output.bias": source.take("generator.conv_to_rgb.bias")[:3],
     }
-    for i in range(len(settings.blocks)):
+    for i in range(len(settings.ups)):
         there = f"generator.layers.{i + sum(position <= i for position in settings.attention)}"
         for j in range(4):
             norm, conv = f"block{i}.norm{j + 1}", f"block{i}.conv{j + 1}"
@@ -248,10 +248,10 @@ def _ajbrock_settings(source: "_Source", norm_eps: float, blocks_per_stage: int)
     if deep and (blocks_per_stage < 1 or len(sizes) % blocks_per_stage):
         raise ModelError(f"{len(sizes)} blocks do not make stages of {blocks_per_stage}: give another blocks_per_stage")
     ups = [not deep or i % blocks_per_stage == blocks_per_stage - 1 for i in range(len(sizes))]
-    outputs, first = source.shape("linear.weight", 2)
-    start = round((outputs / sizes[0][0]) ** 0.5)
-    if start * start * sizes[0][0] != outputs:
-        raise ModelError(f"linear.weight gives {outputs} numbers, expected {sizes[0][0]} channels of a square")
+    numbers_out, first = source.shape("linear.weight", 2)
+    start = round((numbers_out / sizes[0][0]) ** 0.5)
+    if start * start * sizes[0][0] != numbers_out:
+        raise ModelError(f"linear.weight gives {numbers_out} numbers, expected {sizes[0][0]} channels of a square")
     if "shared.weight" in source:
         classes, embedding = source.shape("shared.weight", 2)
         taken = source.shape("blocks.0.0.bn1.gain.weight", 2)[1]
@@ -261,7 +261,8 @@ def _ajbrock_settings(source: "_Source", norm_eps: float, blocks_per_stage: int)
     rest: dict[str, Any] = {
         "classes": classes,
         "embedding_dim": embedding,
-        "blocks": tuple(Block(up, i, o) for up, (i, o) in zip(ups, sizes, strict=True)),
+        "channels": [sizes[0][0], *(outputs for _, outputs in sizes)],
+        "ups": ups,
         # theirs follows a block, ours is counted before the next
         "attention": tuple(i + 1 for i in numbers if f"blocks.{i}.1.theta.weight" in source),
         "norm_eps": norm_eps,
@@ -317,7 +318,7 @@ def _ajbrock_tensors(
         raise ModelError(f"{key} has no stored mean and variance: only generators with batch normalisation are read")
 
     first = conditional("linear") if deep else normalised("linear")
-    size, channels = settings.start, settings.blocks[0].inputs
+    size, channels = settings.start, settings.channels[0]
 
     def by_position(rows: Tensor) -> Tensor:
         """Rows of the first layer from (channel, row, column) to (row, column, channel)."""
@@ -339,7 +340,7 @@ def _ajbrock_tensors(
         if deep
         else {"conv1": "conv1", "conv2": "conv2", "shortcut": "conv_sc"}
     )
-    for i in range(len(settings.blocks)):
+    for i in range(len(settings.ups)):
         there = f"blocks.{i}.0"
         for ours, theirs in convolutions.items():
             made[f"block{i}.{ours}.weight"] = normalised(f"{there}.{theirs}")
@@ -416,7 +417,7 @@ def _one_model(source: _Source) -> Iterator[None]:
         yield
     except (GeneratorError, RuntimeError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         words = " ".join(str(error).split())
-        raise ModelError(f"settings and tensors are not of one BigGAN of {source.project}: {words[:400]}") from None
+        raise ModelError(f"settings and tensors make no BigGAN of {source.project}: {words[:400]}") from None
 
 
 def _load(network: BlockStack, tensors: Mapping[str, Tensor]) -> BlockStack:

@@ -31,12 +31,12 @@ class BigGANDeepSettings(BlockStackSettings):
         super().__post_init__()
         if any(block.outputs > block.inputs or block.inputs < self.reduction for block in self.blocks):
             raise GeneratorError(
-                f"a block of BigGAN-deep drops channels, and takes at least {self.reduction}; got {self.blocks}"
+                f"a block of BigGAN-deep drops channels, and takes at least {self.reduction}; got {self.channels}"
             )
 
     @property
     def z_parts(self) -> tuple[int, ...]:
-        return (self.z_dim,) * (len(self.blocks) + 1)
+        return (self.z_dim,) * len(self.channels)
 
 
 class _BottleneckBlock(ResidualBlock):

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -30,54 +30,45 @@ class Block:
     outputs: int
 
 
-def _block(block: Any) -> Block:
-    return Block(**block) if isinstance(block, dict) else block if isinstance(block, Block) else Block(*block)
-
-
 @dataclass(frozen=True)
 class BlockStackSettings(ABC):
-    """The architecture that BigGAN and BigGAN-deep have in common. JSON's lists and dictionaries are taken too."""
+    """The architecture that BigGAN and BigGAN-deep have in common. Sequences become tuples."""
 
     z_dim: int
     classes: int
     embedding_dim: int  # of a class; 0 where the one-hot row itself is the condition
-    blocks: tuple[Block, ...]
-    attention: tuple[int, ...] = ()  # self-attention stands before the blocks of these numbers, or after the last
+    channels: Sequence[int]  # before the first block, and after every block
+    ups: Sequence[bool]  # of every block, whether it doubles the resolution
+    attention: Sequence[int] = ()  # self-attention stands before the blocks of these numbers, or after the last
     norm_eps: float = 1e-5  # added to variances, of the conditional batch norms
     output_norm_eps: float = 1e-5  # of the last batch norm
     statistics: int = 1  # sets of means and variances, for evenly spaced truncations from 0 to 1; 1 serves all
     start: int = 4  # pixels on a side before the first block
 
     def __post_init__(self) -> None:
-        blocks = [_block(block) for block in self.blocks]
-        object.__setattr__(self, "blocks", tuple(blocks))
-        object.__setattr__(self, "attention", tuple(sorted(self.attention)))
-        sizes = (
-            self.z_dim,
-            self.classes,
-            self.statistics,
-            self.start,
-            *(n for b in blocks for n in (b.inputs, b.outputs)),
-        )
-        if not blocks or min(sizes) < 1 or self.embedding_dim < 0:
-            raise GeneratorError(f"BigGAN sizes must be positive and there is at least one block, got {self}")
-        broken = [i for i in range(1, len(blocks)) if blocks[i].inputs != blocks[i - 1].outputs]
-        if broken:
+        for name, kind in (("channels", int), ("ups", bool), ("attention", int)):
+            object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
+        count = len(self.ups)
+        sizes = (self.z_dim, self.classes, self.statistics, self.start, *self.channels)
+        if not count or len(self.channels) != count + 1 or min(sizes) < 1 or self.embedding_dim < 0:
             raise GeneratorError(
-                f"every block takes the channels that the one before it gives, block {broken[0]} does not"
+                f"BigGAN sizes are positive, with channels before the first of some blocks and after each, got {self}"
             )
-        if len(set(self.attention)) < len(self.attention) or any(not 0 <= i <= len(blocks) for i in self.attention):
+        if len(set(self.attention)) < len(self.attention) or any(not 0 <= i <= count for i in self.attention):
             raise GeneratorError(
-                f"attention stands before blocks 0 to {len(blocks)} (after the last), once each, got {self.attention}"
+                f"attention stands before blocks 0 to {count} (after the last), once each, got {self.attention}"
             )
-
-        narrow = [i for i in self.attention if (blocks[i].inputs if i < len(blocks) else blocks[-1].outputs) < 8]
+        narrow = [i for i in self.attention if self.channels[i] < 8]
         if narrow:
             raise GeneratorError(f"self-attention takes at least 8 channels, fewer go in before block {narrow[0]}")
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(Block(*block) for block in zip(self.ups, self.channels[:-1], self.channels[1:], strict=True))
+
+    @property
     def resolution(self) -> int:
-        return self.start << sum(block.up for block in self.blocks)
+        return self.start << sum(self.ups)
 
     @property
     def condition_dim(self) -> int:
@@ -100,14 +91,14 @@ class BigGANSettings(BlockStackSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hierarchical and self.z_dim % (len(self.blocks) + 1):
+        if self.hierarchical and self.z_dim % len(self.channels):
             raise GeneratorError(
-                f"a hierarchical z is split in {len(self.blocks) + 1} chunks of one size, got {self.z_dim} numbers"
+                f"a hierarchical z is split in {len(self.channels)} chunks of one size, got {self.z_dim} numbers"
             )
 
     @property
     def z_parts(self) -> tuple[int, ...]:
-        count = len(self.blocks) + 1
+        count = len(self.channels)
         return (self.z_dim // count,) * count if self.hierarchical else (self.z_dim,)
 
 
@@ -223,16 +214,16 @@ class BlockStack(nn.Module, ABC):
         classes, parts = settings.condition_dim, settings.z_parts
         if settings.embedding_dim:
             self.embedding = nn.Embedding(settings.classes, settings.embedding_dim)
-        size, channels = settings.start, settings.blocks[0].inputs
+        size, channels = settings.start, settings.channels[0]
         first = parts[0] + (classes if self.first_takes_class else 0)
         self.linear = nn.Linear(first, size * size * channels)  # to (row, column, channel)
         steps = [BigGANStep("linear", size, channels, 0)]
-        for i in range(len(settings.blocks) + 1):
+        for i in range(len(settings.channels)):
             if i in settings.attention:
                 name = f"attention{i}"
                 self.add_module(name, SelfAttention(channels))
                 steps.append(BigGANStep(name, size, channels, None))
-            if i < len(settings.blocks):
+            if i < len(settings.ups):
                 block, part = settings.blocks[i], i + 1 if len(parts) > 1 else None
                 size, channels = size << block.up, block.outputs
                 made = self.make_block(block, classes + (0 if part is None else parts[part]))
