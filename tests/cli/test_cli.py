@@ -590,3 +590,40 @@ def test_a_strength_beyond_numbers_is_refused(situ: Situ, files: Path, model: tu
     assert said.code == 2
     assert "lower the strength" in said.err
     assert not (tmp_path / "a.png").exists()
+
+
+def test_compare_writes_a_sheet_a_table_and_the_directions(
+    situ: Situ, model: tuple[str, str], tmp_path: Path, unchecked: None
+) -> None:
+    words = ("compare", *model, "--box", BOX, "--methods", "random,resefa", "-n", "2", "--distance", "0.01", "-o", "c")
+    report = situ(*words, "--json").json()
+    assert isinstance(report, dict)
+    assert (report["pictures"], report["distance"]) == (2, 0.01)
+    assert {row["method"] for row in report["methods"]} == {"random", "resefa"}
+    assert json.loads((tmp_path / "c" / "report.json").read_text()) == report
+    for name in ("random", "resefa"):
+        assert load_direction(tmp_path / "c" / f"{name}.safetensors").generator == GAN.name
+    with Image.open(tmp_path / "c" / "sheet.png") as page:
+        assert page.width > 200
+    assert "region gain" in situ(*words).out
+    some = situ(*[word.replace("resefa", "sefa") for word in words])
+    assert some.code == 1, "what could be done is done, and it is said what could not"
+    assert "sefa is left out: w has 8 dimensions, too few for k=10 eigenvectors" in some.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--box", BOX, "--methods", "resefa,magic"), 'got "magic"'),
+        (("--box", BOX, "--methods", " , "), "name at least one method"),
+        (("--box", BOX, "--box", "4,4,4,4"), r"one region.*join parts with \+"),
+        (("--box", BOX, "--distance", "0"), "positive number, got 0"),
+        (("--box", BOX, "--methods", "interfacegan"), "needs a classifier of attributes, and model has none"),
+        (("--part", "mouth"), "has no segmenter"),
+    ],
+)
+def test_compare_refuses(situ: Situ, model: tuple[str, str], words: tuple[str, ...], message: str) -> None:
+    said = situ("compare", *model, *words)
+    assert said.code == 2
+    assert re.search(message, " ".join(said.err.split())), said.err
+    assert not Path("compared").exists()

@@ -10,13 +10,16 @@ from situ.core.discovery import Calibration, Discovery, discover
 from situ.core.region import Part, Rest
 from situ.discovery.first_order import FirstOrder
 from situ.discovery.ganalyze import GANalyze
+from situ.discovery.ganspace import GANSpace
 from situ.discovery.interfacegan import InterFaceGAN
 from situ.discovery.lelsd import LELSD
 from situ.discovery.lowrankgan import LowRankGAN
 from situ.discovery.resefa import ReSeFa
+from situ.discovery.sefa import SeFa
 from situ.discovery.styleflow import StyleFlow
 from situ.discovery.stylespace import StyleSpace
 from toys import TILES, TileGenerator, TileSegmenter
+from toys_statistics import StyledTileGenerator
 from toys_styles import BrightnessClassifier
 
 
@@ -42,8 +45,10 @@ class Solves:
     """A method and the toy problems that it must solve."""
 
     method: Discovery
+    toy: type[TileGenerator] = TileGenerator
     rotated: bool = True  # also where the true directions are no axes
     by_name: bool = False  # its directions are named after tiles and are the same for every region
+    unaware: bool = False  # it knows nothing of regions: all 12 directions for each, those of the tile first
 
 
 METHODS = {
@@ -64,6 +69,8 @@ METHODS = {
     "resefa-woodbury": Solves(ReSeFa(space="w", k=3, solver="woodbury")),
     "resefa-lobpcg": Solves(ReSeFa(space="w", solver="lobpcg")),
     "stylespace": Solves(StyleSpace(space="w", k=3, pictures=4, sigma_samples=50), rotated=False),
+    "ganspace": Solves(GANSpace(k=12, samples=50_000), StyledTileGenerator, unaware=True),
+    "sefa": Solves(SeFa(k=12, to_rgb="all"), StyledTileGenerator, unaware=True),
     "lowrankgan": Solves(LowRankGAN(space="w", k=3, sparse_weight=2.0)),
     "lowrankgan-as-coded": Solves(LowRankGAN.as_coded(space="w", sparse_weight=2.0, size=16, rank_tolerance=1e-5)),
     "interfacegan": Solves(InterFaceGAN(BRIGHT, truncation=1.0), by_name=True),
@@ -75,7 +82,8 @@ METHODS = {
 @pytest.mark.parametrize("rotate", [False, True], ids=["axis-aligned", "rotated"])
 @pytest.mark.parametrize("name", METHODS)
 def test_method_finds_the_known_directions(name: str, rotate: bool, rng: torch.Generator) -> None:
-    generator, solves = TileGenerator(rotate), METHODS[name]
+    solves = METHODS[name]
+    generator = solves.toy(rotate)
     if rotate and not solves.rotated:
         regions = [Part(TileSegmenter(), (TILES[0],))]
         ((direction, *_),) = discover(generator, regions, solves.method, rng, JUDGED, random=0)
@@ -85,7 +93,8 @@ def test_method_finds_the_known_directions(name: str, rotate: bool, rng: torch.G
     found = discover(generator, regions, solves.method, rng, JUDGED, random=0)
     assert len(found) == len(TILES)
     for tile, directions in enumerate(found):
-        for direction in directions[:1] if solves.by_name else directions:
+        assert not solves.unaware or len(directions) == 12
+        for direction in directions[: 1 if solves.by_name else 3]:
             inside_span = (generator.truth(tile) @ direction.vector).norm()
             assert inside_span > 0.95, (name, TILES[tile], inside_span)
             assert direction.score > 5

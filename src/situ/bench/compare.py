@@ -50,25 +50,35 @@ def compare_methods(
     seed: int,
     truncation: float,
     bar: Callable[[str], AbstractContextManager[Progress]],
-) -> tuple[list[Compared], Latents]:
-    """Find each method's best direction of a region and edit the same held-out pictures with it. Ctrl-C keeps what is
-    finished.
+) -> tuple[list[Compared], dict[str, str], Latents]:
+    """Find each method's best direction of a region and edit the same held-out pictures with it.
+
+    A method that cannot do it leaves its reason and the others go on; Ctrl-C keeps what is finished.
 
     Returns:
-        one entry per method, best region gain first, and the codes of the pictures.
+        one entry per method, best region gain first; the reasons of those that failed; the codes of the pictures.
+
+    Raises:
+        SituError: no method could do it.
     """
     rng = torch.Generator().manual_seed(seed)
     held_out = pack.generator.sample(pictures, pack.generator.spaces["z"], rng, truncation)
     rows: list[Compared] = []
+    failed: dict[str, str] = {}
     try:
         for name, method in methods.items():
             own = torch.Generator().manual_seed(seed)
             with bar(name) as progress:
-                rows.append(_compared(pack, region, name, method, distance, held_out, truncation, own, progress))
+                try:
+                    rows.append(_compared(pack, region, name, method, distance, held_out, truncation, own, progress))
+                except SituError as error:
+                    failed[name] = str(error)
     except KeyboardInterrupt:
         if not rows:
             raise
-    return sorted(rows, key=lambda row: -row.figures["region_gain"]), held_out
+    if not rows:
+        raise SituError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+    return sorted(rows, key=lambda row: -row.figures["region_gain"]), failed, held_out
 
 
 def _compared(
@@ -87,7 +97,7 @@ def _compared(
         pack.generator, [region], timed, rng, pack.calibration(truncation=truncation), progress, random=0
     )
     if not math.isfinite(direction.score):
-        raise SituError(f"{name} found no direction of {region.name} that changes the pictures: leave it out")
+        raise SituError(f"it found no direction of {region.name} that changes the pictures")
     runs: list[EditedImages] = []
     reached: list[bool] = []
     for sign in (-1, 1):
@@ -138,7 +148,7 @@ def draw_comparison(
 
 
 def comparison_report(
-    pack: Pack, region: Region, rows: Sequence[Compared], distance: float, pictures: int
+    pack: Pack, region: Region, rows: Sequence[Compared], failed: Mapping[str, str], distance: float, pictures: int
 ) -> dict[str, object]:
     """Everything measured, as JSON can hold it."""
     return {
@@ -159,4 +169,5 @@ def comparison_report(
             }
             for row in rows
         ],
+        "failed": dict(failed),
     }

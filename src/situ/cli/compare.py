@@ -60,7 +60,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare methods on one region: same pictures, same perceptual distance, one sheet and one table."""
-    require_folder(out)
     require_truncation(truncation)
     pack = with_segmenter(open_on(model, device), segmenter)
     regions = regions_of(pack, part, box, mask, preset)
@@ -73,20 +72,25 @@ def compare(
     if not d > 0:
         raise SituError(f"a perceptual distance to compare at is a positive number, got {d}")
     made = {name: build_method(method_named(name), {}, pack, [region]) for name in _names(methods, pack)}
-    rows, latents = compare_methods(pack, region, made, d, n, seed, truncation, progress_bar)
+    require_folder(out)
+    rows, failed, latents = compare_methods(pack, region, made, d, n, seed, truncation, progress_bar)
     for row in rows:
         row.direction.save(out / f"{row.method}.safetensors")
     save_page(draw_comparison(pack, region, rows, latents, d), out / "sheet.png")
-    report = comparison_report(pack, region, rows, d, n)
+    report = comparison_report(pack, region, rows, failed, d, n)
     text = json.dumps(finite(report), indent=2, allow_nan=False)
     write_whole(out / "report.json", lambda place: place.write_text(text))
+    for name, reason in failed.items():
+        say(f"{name} is left out: {reason}")
     if as_json:
         emit_json(report)
-        return
-    _print(region, rows, d, n)
-    if len(rows) < len(made):
-        say(f"stopped after {len(rows)} of {len(made)} methods: kept what was finished")
-    say(f"look at {out / 'sheet.png'}; all figures are in {out / 'report.json'}")
+    else:
+        _print(region, rows, d, n)
+        if len(rows) + len(failed) < len(made):
+            say(f"stopped after {len(rows)} of {len(made)} methods: kept what was finished")
+        say(f"look at {out / 'sheet.png'}; all figures are in {out / 'report.json'}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _names(text: str, pack: Pack) -> list[str]:

@@ -44,6 +44,7 @@ class Expansion:
     inside: Float[Tensor, "r l b b"]
     total: Float[Tensor, "l b b"]
     share: Float[Tensor, " l"]  # weights of the layers, 1 in all
+    complete: bool = True  # False where Ctrl-C left pictures out
 
     def maximise(self, k: int, correlation: float) -> tuple[Float[Tensor, "r k d"], Float[Tensor, "r k"]]:
         """Unit vectors of the subspace, best first, and their first-order scores."""
@@ -143,7 +144,7 @@ class FirstOrder:
         share = torch.tensor(list(weights.values()), device=basis.device).repeat(len(grams))
         inside = torch.cat([each.inside for each in grams], dim=1)
         total = torch.cat([each.total for each in grams])
-        return Expansion(basis, inside, total, share / share.sum())
+        return Expansion(basis, inside, total, share / share.sum(), len(grams) == len(latents))
 
     def _require_memory(self, generator: Generator, basis: Tensor, layers: Sequence[str], regions: int) -> None:
         needed = self.pictures * feature_gram_bytes(generator, len(basis), layers, regions) / 2**30
@@ -236,7 +237,8 @@ def maximise_quotients(
     span = (white @ torch.linalg.eigh(whitened)[1][..., -m:].flip(-1)).float()  # (r, b, m), best first
     f = span.mT[:, None] @ inside @ span[:, None]
     t = span.mT[:, None] @ total @ span[:, None]
-    v = torch.eye(k, m, device=span.device).repeat(len(span), 1, 1).requires_grad_()
+    # a little of everything, off the saddle points that matrices with common eigenvectors have there
+    v = (torch.eye(k, m, device=span.device) + 1e-3).repeat(len(span), 1, 1).requires_grad_()
     optimizer = torch.optim.Adam([v], lr=0.3 / m**0.5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, ASCENT)
 

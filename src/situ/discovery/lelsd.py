@@ -126,6 +126,8 @@ class LELSD:
     ) -> list[list[Direction]]:
         """See `Discovery.find`. All regions share x, its features and its masks."""
         search = _Search(self, generator, tuple(regions), rng, progress)
+        if search.expansion and not search.expansion.complete:
+            return search.directions()  # Ctrl-C in the start: what the pictures so far give
         done = 0
         try:
             for done in range(1, self.steps + 1):

@@ -134,7 +134,9 @@ class Tangents:
                 return torch.cat(parts)
             dx = step.output(dx, ds[i])
             if layer.name in reductions:
-                found[layer.name].append(reductions[layer.name](dx))
+                kept = reductions[layer.name](dx)
+                shared = kept.untyped_storage().data_ptr() == dx.untyped_storage().data_ptr()
+                found[layer.name].append(kept.clone() if shared else kept)  # the next step writes over dx
         return ds[0].new_zeros(t, 0) if image is None else image
 
 
