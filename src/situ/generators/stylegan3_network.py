@@ -162,7 +162,7 @@ class StyleGAN3Settings:
         )
 
 
-def low_pass(taps: int, cutoff: float, half_width: float, rate: float, radial: bool = False) -> Tensor | None:
+def low_pass(taps: int, cutoff: float, half_width: float, rate: int, radial: bool = False) -> Tensor | None:
     """The low-pass filter of app. C.1 (taps), or the radial one of app. C.2 (taps, taps); None for a single tap."""
     if taps == 1:
         return None
