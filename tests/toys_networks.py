@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -103,12 +104,13 @@ def narrow_lpips(trunk: Trunk) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return {key: value for key, value in drawn.items() if key not in heads}, heads
 
 
-def narrow_deeplab_v2() -> dict[str, Tensor]:
-    return seeded(shapes_of(lambda: DeepLabV2(NARROW_DEEPLAB_V2)), gain=1.0)
+def narrow_deeplab_v2(depths: tuple[int, ...] = (3, 4, 23, 3)) -> dict[str, Tensor]:
+    return seeded(shapes_of(lambda: DeepLabV2(replace(NARROW_DEEPLAB_V2, depths=depths))), gain=1.0)
 
 
-def narrow_deeplab_v3() -> dict[str, Tensor]:
-    return seeded(shapes_of(lambda: DeepLabV3(NARROW_DEEPLAB_V3)), gain=1.0)
+def narrow_deeplab_v3(depths: tuple[int, ...] = (3, 4, 23, 3)) -> dict[str, Tensor]:
+    settings = replace(NARROW_DEEPLAB_V3, resnet=replace(NARROW_DEEPLAB_V3.resnet, depths=depths))
+    return seeded(shapes_of(lambda: DeepLabV3(settings)), gain=1.0)
 
 
 def narrow_inception() -> dict[str, Tensor]:
