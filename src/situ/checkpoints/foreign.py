@@ -148,9 +148,7 @@ def _read_npy(file: io.BufferedIOBase, size: int, inert: Sequence[str], budget: 
     return np.frombuffer(file.read(wanted), dtype).reshape(shape, order="F" if fortran else "C").copy()
 
 
-def _read_zip(
-    file: io.BufferedIOBase, inert: Sequence[str], skip: Sequence[str], limit: int, views: bool
-) -> Foreign:
+def _read_zip(file: io.BufferedIOBase, inert: Sequence[str], skip: Sequence[str], limit: int, views: bool) -> Foreign:
     """A NumPy archive or a torch file. What an archive says of sizes is checked before anything is unpacked."""
     budget = Budget(limit)
     with zipfile.ZipFile(file) as archive:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from situ.checkpoints.native import load_stylegan2
+from situ.checkpoints.open import read_checkpoint
+from situ.checkpoints.weights import Options
 from situ.core.errors import ModelError
 from situ.packs.pack import Pack
 from situ.packs.portraits.portraits import open_portraits
@@ -14,7 +15,7 @@ PACKS: Mapping[str, Callable[[torch.device | str, bool], Pack]] = {"portraits": 
 
 
 def open_model(name: str, device: torch.device | str = "cpu", low_precision: bool = False) -> Pack:
-    """Open a bundled pack by name, or a generator file by path (then without parts, and with a pixel distance).
+    """Open a bundled pack by name, or a file of any known format by path (then without parts, with a pixel distance).
 
     Args:
         low_precision: bfloat16 where most of the time goes; about twice as fast on processors that have it, and
@@ -27,4 +28,6 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
         return PACKS[name](device, low_precision)
     if not Path(name).exists():
         raise ModelError(f'no model "{name}": give the path of a generator file or one of {", ".join(PACKS)}')
-    return Pack(Path(name).stem, load_stylegan2(name, device, low_precision=low_precision))
+    opened = read_checkpoint(name, Options(device, low_precision=low_precision))
+    card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in opened.notes)])
+    return Pack(Path(name).stem, opened.generator, licence=opened.licence, card=card)
