@@ -15,6 +15,7 @@ from situ.generators.biggan_network import (
     BlockStack,
     BlockStackSettings,
     ConditionalNorm,
+    OutputNorm,
     SelfAttention,
 )
 
@@ -70,6 +71,7 @@ def table_norm(statistics: int) -> ConditionalNorm:
         (0.425, 21.75),  # a quarter of the way from 21 to 22: the weights are swapped
         (0.58, 28.0),  # 0.58 / 0.02 is a bit less than 29 in double precision
         (0.14, 8.0),  # and 0.14 / 0.02 a bit more than 7
+        (0.94, 46.0),  # 0.94 / 0.02 is a bit less than 47, and 0.94 * 50 is not
     ],
 )
 def test_statistics_of_a_truncation(truncation: float, mean: float) -> None:
@@ -79,6 +81,12 @@ def test_statistics_of_a_truncation(truncation: float, mean: float) -> None:
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(norm(x, torch.zeros(2, 2), truncation), (x - mean) / (1 + mean + 0.25) ** 0.5)
+
+
+def test_the_last_norm_has_its_own_constant() -> None:
+    norm = OutputNorm(3, replace(DEEP, statistics=1, norm_eps=7.0, output_norm_eps=3.0))
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(norm(x, 1.0), x / 2)
 
 
 def test_one_set_of_statistics_serves_all_truncations() -> None:
