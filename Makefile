@@ -33,6 +33,7 @@ docs: install ## the tables and pictures in docs/ that are measured, not written
 	cp runs/demo/sheet.png docs/demo.png
 	$(BIN)/python docs/make_subspaces_page.py
 	$(BIN)/python docs/make_speed_page.py
+	$(BIN)/python docs/make_jacobian_page.py
 	$(BIN)/python docs/make_convergence_page.py
 
 clean:
