@@ -17,9 +17,10 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 class InputFormat:
     """How pictures in [-1, 1], RGB, become the input of a network: resized, in its range and order, normalised."""
 
-    size: int | None = None  # pixels; None takes pictures as they come
+    size: int | tuple[int, int] | None = None  # pixels, or height and width; None takes pictures as they come
     fit: Literal["square", "shorter side", "longer side"] = "square"  # what `size` is the length of
     antialias: bool = True  # as Pillow resizes; False as OpenCV does
+    longest: int | None = None  # pixels that the longer side may have, where the shorter is given
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     divisor: int = 1  # sides are rounded up to whole multiples
     mean: Triple = (0.5, 0.5, 0.5)  # in the network's range and order of channels
@@ -31,11 +32,15 @@ class InputFormat:
         """Height and width after resizing."""
         if self.size is None:
             sides = (height, width)
+        elif isinstance(self.size, tuple):
+            sides = self.size
         elif self.fit == "square":
             sides = (self.size, self.size)
         elif self.fit == "shorter side":  # the other side rounded down, as published
-            side = min(height, width)
-            sides = (self.size * height // side, self.size * width // side)
+            side, size = min(height, width), self.size
+            if self.longest is not None:
+                size = min(size, round(self.longest * side / max(height, width)))
+            sides = (max(size * height // side, 1), max(size * width // side, 1))
         else:
             side = max(height, width)
             sides = (max(round(self.size * height / side), 1), max(round(self.size * width / side), 1))
@@ -46,9 +51,11 @@ class InputFormat:
         size = self.target(images.shape[-2], images.shape[-1])
         if size == tuple(images.shape[-2:]):
             return images
-        return functional.interpolate(
+        resized = functional.interpolate(
             images, size, mode=self.interpolation, antialias=self.antialias, align_corners=False
         )
+        # bicubic weights overshoot; 8-bit pictures, which the networks learnt from, clip that
+        return resized.clamp(-1, 1) if self.interpolation == "bicubic" else resized
 
     def normalise(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [-1, 1], RGB -> the network's range, order and normalisation."""

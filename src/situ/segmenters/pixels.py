@@ -12,6 +12,11 @@ from situ.core.generator import Synthesis
 from situ.segmenters.shared import require_names
 
 
+def softmax(scores: Tensor) -> Tensor:
+    """Logits -> probabilities of the parts."""
+    return scores.softmax(dim=1)
+
+
 class PixelSegmenter:
     """A published network behind the segmenter contract; it looks at the picture alone."""
 
@@ -25,6 +30,7 @@ class PixelSegmenter:
         *,
         groups: Mapping[str, Sequence[str]] | None = None,
         size: int | None = None,
+        normalise: Callable[[Tensor], Tensor] = softmax,
     ) -> None:
         """
         Args:
@@ -35,6 +41,7 @@ class PixelSegmenter:
                 code takes it, ask for "clouds+sky-other" without groups.
             size: pixels on the longer side of the answer; None for the network's. Every part of every picture takes a
                 number a pixel: 182 of them at 513 pixels are 190 MB a picture.
+            normalise: scores at their final size -> probabilities.
 
         Raises:
             RegionError: groups of classes that the network does not know, or that are in two groups.
@@ -50,6 +57,7 @@ class PixelSegmenter:
             raise RegionError(f"the size of an answer is a number of pixels, got {size}")
         rest = tuple(label for label in labels if label not in grouped)
         self.name, self.size, self._scores = name, size, scores
+        self._normalise = normalise
         self.parts = (*groups, *rest)
         if len(set(self.parts)) < len(self.parts):
             raise RegionError(f"parts of {name} need names of their own, got {', '.join(self.parts)}")
@@ -65,7 +73,7 @@ class PixelSegmenter:
             longer = max(height, width)
             target = (max(round(self.size * height / longer), 1), max(round(self.size * width / longer), 1))
             scores = functional.interpolate(scores, target, mode="bilinear", align_corners=False)
-        probabilities = scores.softmax(dim=1)
+        probabilities = self._normalise(scores)
         if not self._grouped:
             return probabilities
         n, _, height, width = probabilities.shape
