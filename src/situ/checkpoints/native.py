@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from situ.checkpoints import stylegan1, stylegan2
+from situ.checkpoints import stylegan1, stylegan2, stylegan3
 from situ.checkpoints.weights import Options, shapes_of
 from situ.core.containers import Container
 from situ.core.errors import GeneratorError, ModelError
@@ -26,6 +26,8 @@ from situ.generators.stylegan1 import StyleGAN1
 from situ.generators.stylegan1_network import StyleGAN1Network, StyleGAN1Settings
 from situ.generators.stylegan2 import StyleGAN2
 from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
+from situ.generators.stylegan3 import StyleGAN3
+from situ.generators.stylegan3_network import StyleGAN3Network, StyleGAN3Settings
 
 _HEADER = 1 << 20  # bytes of a header that is looked into for the format
 
@@ -84,6 +86,13 @@ ARCHITECTURES = (
         lambda said: StyleGAN1Settings(**_tuples(said)),
         stylegan1.make_network,
         lambda network, noise, options, header: StyleGAN1(network, noise, options.rng),
+    ),
+    Architecture(
+        "situ-stylegan3-1",
+        StyleGAN3Network,
+        lambda said: StyleGAN3Settings(**_tuples(said)),
+        stylegan3.make_network,
+        lambda network, noise, options, header: StyleGAN3(network),
     ),
     Architecture(
         "situ-biggan-1",

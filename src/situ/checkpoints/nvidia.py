@@ -6,16 +6,19 @@ how it is to be run, or that it is something else.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from situ.checkpoints.stylegan2 import build_stylegan2
+from situ.checkpoints.stylegan3 import CLAMP, build_stylegan3
 from situ.checkpoints.unpickle import Inert
 from situ.checkpoints.weights import Options, Weights, as_mapping, first_with, plain, require_first
 from situ.core.errors import ModelError
 from situ.generators.stylegan2 import StyleGAN2
+from situ.generators.stylegan3 import StyleGAN3
 
 MODULE = "torch_utils.persistence._reconstruct_persistent_obj"
 STYLEGAN2, STYLEGAN3 = "synthesis.b4.const", "synthesis.input.freqs"
@@ -86,7 +89,7 @@ def is_snapshot(content: Any) -> bool:
     return module_in(content) is not None or _is_module(inside.get("D"))
 
 
-def read_snapshot(content: Any, options: Options) -> StyleGAN2:
+def read_snapshot(content: Any, options: Options) -> StyleGAN2 | StyleGAN3:
     """The generator of a pickle. Raises ModelError for a discriminator and for other networks."""
     found = module_in(content)
     if found is None:
@@ -96,7 +99,7 @@ def read_snapshot(content: Any, options: Options) -> StyleGAN2:
     if entry == "G":
         options.note('the file has no averaged weights: those of the last training step are taken ("G")')
     if STYLEGAN3 in weights:
-        raise ModelError("it is a StyleGAN3, which cannot be read yet")
+        return _stylegan3(weights, attributes, options)
     if STYLEGAN2 in weights:
         weights = _with_one_learning_rate(weights, attributes)
         return build_stylegan2(weights, options, _conv_clamp(attributes))
@@ -108,16 +111,34 @@ def read_snapshot(content: Any, options: Options) -> StyleGAN2:
 
 
 def is_state_dict(content: Any) -> bool:
-    """Whether it has a state dict of a StyleGAN2 under NVIDIA's names."""
-    return first_with(content, STYLEGAN2, "mapping.fc0.weight") is not None
+    """Whether it has a state dict of a StyleGAN2 or StyleGAN3 under NVIDIA's names."""
+    return any(first_with(content, key, "mapping.fc0.weight") for key in (STYLEGAN2, STYLEGAN3))
 
 
-def read_state_dict(content: Any, options: Options) -> StyleGAN2:
+def read_state_dict(content: Any, options: Options) -> StyleGAN2 | StyleGAN3:
     """The generator of such a state dict, which says nothing about clamping."""
+    if (found := first_with(content, STYLEGAN3, "mapping.fc0.weight")) is not None:
+        found.note_the_entry(options)
+        options.note("a state dict does not say how it was built: the published settings are taken")
+        return build_stylegan3(found.weights, options, {}, CLAMP)
     found = require_first(content, STYLEGAN2, "mapping.fc0.weight")
     found.note_the_entry(options)
     options.note("a state dict does not say whether activations are clamped: they are not")
     return build_stylegan2(found.weights, options)
+
+
+def _stylegan3(weights: Weights, attributes: Attributes, options: Options) -> StyleGAN3:
+    """What the layers were built with is taken from their attributes, and from the arguments of the synthesis."""
+    synthesis = attributes.get("synthesis.", {})
+    said = {**as_mapping(synthesis.get("_init_kwargs")), **synthesis}
+    layers = [attributes[path] for path in sorted(attributes, key=_layer_number) if _layer_number(path) >= 0]
+    weights = _with_one_learning_rate(weights, attributes)
+    return build_stylegan3(weights, options, said, _conv_clamp(attributes), layers)
+
+
+def _layer_number(path: str) -> int:
+    found = re.fullmatch(r"synthesis\.L(\d{1,2})_\d+_\d+\.", path)
+    return int(found[1]) if found else -1
 
 
 def _conv_clamp(attributes: Attributes) -> float | None:
@@ -128,7 +149,7 @@ def _conv_clamp(attributes: Attributes) -> float | None:
             clamps.add(None if state["conv_clamp"] is None else float(state["conv_clamp"]))
         if state.get("architecture", "skip") != "skip":
             raise ModelError(f'its architecture is "{plain(state["architecture"])}"; only "skip" is supported')
-        styled = ".conv" in path and not path.endswith("affine.")
+        styled = ".b" in path and ".conv" in path and not path.endswith("affine.")
         wanted = {"activation": "lrelu"} if styled or path.startswith("mapping.fc") else {}
         for name, value in wanted.items():
             if state.get(name, value) != value:

@@ -29,6 +29,7 @@ from situ.checkpoints.nvidia import is_snapshot, is_state_dict, read_snapshot, r
 from situ.checkpoints.rosinality import DISCRIMINATOR as ROSINALITY_DISCRIMINATOR
 from situ.checkpoints.rosinality import is_rosinality, read_rosinality
 from situ.checkpoints.stylegan1 import is_stylegan1, read_stylegan1
+from situ.checkpoints.stylegan3 import is_hammer_stylegan3, read_hammer_stylegan3
 from situ.checkpoints.tensorflow import is_tensorflow, read_tensorflow
 from situ.checkpoints.unpickle import UNREADABLE, brief, megabytes
 from situ.checkpoints.weights import Options, arrays_of, as_mapping, plain, shown
@@ -39,6 +40,7 @@ from situ.generators.style_based import Noise
 
 LIMIT = 4 << 30  # bytes that the largest file may take in memory
 _SMALL, _TIMES = 64 << 20, 8  # a small file may take this, a larger one a multiple of its size
+_EXPECTED = "expected a generator file, of Situ or of another project"
 # classes whose objects may lie in a checkpoint beside the tensors; they are kept as data, see `unpickle.Inert`
 _INERT = (
     "torch_utils.persistence._reconstruct_persistent_obj",
@@ -128,6 +130,9 @@ FORMATS: tuple[CheckpointFormat, ...] = (
     CheckpointFormat("genforce", "a StyleGAN2 of genforce (.pth)", is_genforce, _any_path(read_genforce)),
     CheckpointFormat("hammer", "a StyleGAN2 of Hammer (.pth)", is_hammer, _any_path(read_hammer)),
     CheckpointFormat(
+        "hammer-stylegan3", "a StyleGAN3 of Hammer (.pth)", is_hammer_stylegan3, _any_path(read_hammer_stylegan3)
+    ),
+    CheckpointFormat(
         "stylegan1",
         "a StyleGAN of lernapparat, LELSD, InterFaceGAN, genforce or Hammer (.pt, .pth)",
         is_stylegan1,
@@ -135,7 +140,7 @@ FORMATS: tuple[CheckpointFormat, ...] = (
     ),
     CheckpointFormat(
         "nvidia-state-dict",
-        "a state dict of NVIDIA's StyleGAN2 (.pt, .safetensors)",
+        "a state dict of NVIDIA's StyleGAN2 or StyleGAN3 (.pt, .safetensors)",
         is_state_dict,
         _any_path(read_state_dict),
     ),
@@ -210,8 +215,11 @@ def read_content(path: Path) -> Any:
         return read_foreign(path, inert=_INERT, limit=limit, views=True).content
     except FileNotFoundError:
         raise ModelError(f"no file at {path}") from None
-    except (FileError, OSError) as error:
-        raise ModelError(str(error) if isinstance(error, FileError) else f"{path}: {error.strerror}") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): {_EXPECTED}") from None
+    except FileError as error:
+        why = str(error).removeprefix(f"{path} is not read: ").removeprefix(f"{path} cannot be read ")
+        raise ModelError(f"{path} cannot be read ({why}): {_EXPECTED}") from None
 
 
 def _safetensors(path: Path) -> Any:
@@ -222,11 +230,11 @@ def _safetensors(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             keys = list(file.keys())
-            if own or not keys:
-                return {}
+            if own:
+                raise ModelError(f"{path} holds something else ({own}): {_EXPECTED}")
             tensors = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} cannot be read ({brief(error)}): it is damaged or of an unknown kind") from None
+        raise ModelError(f"{path} cannot be read ({brief(error)}): {_EXPECTED}") from None
     return {key: np.asarray(value.float() if value.is_floating_point() else value) for key, value in tensors.items()}
 
 

@@ -5,20 +5,24 @@ from typing import Annotated
 
 import typer
 
+from situ.checkpoints.native import is_safetensors
 from situ.cli.options import Device, Json, open_on
 from situ.cli.output import console, describe, emit_json, table
 from situ.core.direction import Direction, load_direction
 from situ.core.errors import DirectionError
+from situ.packs.library import PACKS
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="a pack, a generator file or a direction file")] = "portraits",
+    model: Annotated[
+        str, typer.Argument(help="a pack, a checkpoint of any known format, or a direction file")
+    ] = "portraits",
     device: Device = "cpu",
     card: Annotated[bool, typer.Option("--card", help="print the model card instead")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a model's spaces, layers, parts and licence, or what is written in a direction file."""
-    if Path(model).is_file():
+    if Path(model).is_file() and is_safetensors(model):
         try:
             _show_direction(load_direction(model), as_json)
             return
@@ -50,12 +54,15 @@ def inspect(
         "unit_distance": pack.unit_distance,
         "best_subspaces": dict(pack.best_subspaces),
         "licence": pack.licence,
+        "card": pack.card,
     }
     if as_json:
         emit_json(description)
         return
     console.print(f"[bold]{pack.name}[/bold]: {generator.name}, {generator.resolution} px, on {generator.device}")
     console.print(f"licence: {pack.licence or 'not stated'}")
+    if pack.name not in PACKS and pack.card:
+        console.print(pack.card, markup=False)
     rows = [
         [s.name, s.dim, len(s.slices), " ".join(f"{i}:{p.name}" for i, p in enumerate(s.slices))]
         for s in generator.spaces.values()

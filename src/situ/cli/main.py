@@ -7,6 +7,7 @@ import typer
 
 from situ.cli.clusters import clusters
 from situ.cli.compare import compare
+from situ.cli.convert import convert
 from situ.cli.demo import demo
 from situ.cli.discover import discover_app
 from situ.cli.edit import edit
@@ -43,6 +44,7 @@ app.command()(compare)
 app.command()(clusters)
 app.command(name="train-segmenter")(train_segmenter)
 app.command()(transfer)
+app.command()(convert)
 app.command(name="import")(import_directions)
 app.command(name="export")(export_directions)
 
