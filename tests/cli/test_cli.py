@@ -521,7 +521,7 @@ def test_help_lists_the_verbs(situ: Situ) -> None:
     said = situ("--help")
     assert said.code == 0
     verbs = {"demo", "models", "inspect", "sample", "discover", "edit", "palette", "sweep", "measure"}
-    verbs |= {"compare", "clusters", "train-segmenter", "transfer", "import", "export"}
+    verbs |= {"compare", "clusters", "train-segmenter", "transfer", "convert", "import", "export"}
     assert set(command().found.commands) == verbs  # pyright: ignore[reportAttributeAccessIssue]
     for verb in verbs:
         assert re.search(rf"^[\s│|]*{verb}\s+[A-Z]", said.out, re.MULTILINE), f"{verb} has a line of help"

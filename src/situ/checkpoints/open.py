@@ -198,7 +198,7 @@ def read_checkpoint(path: Path | str, options: Options | None = None) -> Checkpo
     except (ModelError, GeneratorError) as error:
         words = str(error)
         raise ModelError(words if str(path) in words else f"{path} cannot be opened: {words}") from None
-    except UNREADABLE as error:
+    except (*UNREADABLE, ArithmeticError) as error:
         raise ModelError(f"{path} was taken for {found.what}, but its parts do not fit ({brief(error)})") from None
     return Checkpoint(generator, found, tuple(options.notes))
 
