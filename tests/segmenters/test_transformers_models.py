@@ -97,13 +97,13 @@ def test_oneformer_is_told_its_task(places: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("resample", [2, 3])
 def test_pictures_are_prepared_as_the_package_does(resample: int) -> None:
-    """It rounds to 8 bits after resizing; half of that, over the smallest deviation, is the difference."""
+    """It rounds and clips to 8 bits after each of the two passes of resizing, which is the difference."""
     processor = transformers.models.segformer.image_processing_pil_segformer.SegformerImageProcessorPil
     settings = {**SETTINGS, "resample": resample, "size": {"height": 48, "width": 32}}
     picture = pictures(1, 80, 100)[0]
     expected = processor(**settings)(to_pil(picture), return_tensors="np")["pixel_values"]
     found = format_of(settings, "here").prepare(picture[None])
-    torch.testing.assert_close(found, torch.from_numpy(np.asarray(expected)).float(), rtol=0, atol=1.2 / 255 / 0.224)
+    torch.testing.assert_close(found, torch.from_numpy(np.asarray(expected)).float(), rtol=0, atol=2 / 255 / 0.224)
     assert found.shape == (1, 3, 48, 32)
 
 
