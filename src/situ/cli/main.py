@@ -17,8 +17,10 @@ from situ.cli.inspect import inspect
 from situ.cli.measure import measure_direction
 from situ.cli.models import models
 from situ.cli.output import messages
+from situ.cli.pack import pack_app
 from situ.cli.palette import palette
 from situ.cli.sample import sample
+from situ.cli.share_directions import directions_app
 from situ.cli.sweep import sweep
 from situ.cli.train_segmenter import train_segmenter
 from situ.cli.transfer import transfer
@@ -45,6 +47,8 @@ app.command()(clusters)
 app.command(name="train-segmenter")(train_segmenter)
 app.command()(transfer)
 app.command()(convert)
+app.add_typer(pack_app, name="pack")
+app.add_typer(directions_app, name="directions")
 app.command(name="import")(import_directions)
 app.command(name="export")(export_directions)
 

@@ -22,7 +22,7 @@ from situ.packs.pack import Pack
 from situ.segmenters.clusters import CLUSTERS_FILE, ClusterSegmenter, load_clusters
 from situ.segmenters.linear import LINEAR_FILE, LinearSegmenter, load_linear
 
-Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}) or a generator file")]
+Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}, or yours) or a generator file")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
 Seed = Annotated[int, typer.Option("--seed", help="seed of the random numbers")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="seed of a picture; may be given several times")]

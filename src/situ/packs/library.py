@@ -1,4 +1,4 @@
-"""The models that can be named: bundled packs, and generator files."""
+"""The models that can be named: bundled packs, the user's packs, and files of generators."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,12 +10,14 @@ from situ.checkpoints.weights import Options
 from situ.core.errors import ModelError
 from situ.packs.pack import Pack
 from situ.packs.portraits.portraits import open_portraits
+from situ.packs.user_packs import installed_packs, open_pack
 
 PACKS: Mapping[str, Callable[[torch.device | str, bool], Pack]] = {"portraits": open_portraits}
 
 
 def open_model(name: str, device: torch.device | str = "cpu", low_precision: bool = False) -> Pack:
-    """Open a bundled pack by name, or a file of any known format by path (then without parts, with a pixel distance).
+    """Open a bundled pack or one of the user's by name, the folder of a pack, or a file of any known format (then
+    without parts, with a pixel distance).
 
     Args:
         low_precision: bfloat16 where most of the time goes; about twice as fast on processors that have it, and
@@ -26,8 +28,13 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
     """
     if name in PACKS:
         return PACKS[name](device, low_precision)
+    installed = installed_packs()
+    folder = installed.get(name, Path(name))
+    if (folder / "pack.json").is_file():
+        return open_pack(folder, device, low_precision)
     if not Path(name).exists():
-        raise ModelError(f'no model "{name}": give the path of a generator file or one of {", ".join(PACKS)}')
+        known = ", ".join([*PACKS, *installed])
+        raise ModelError(f'no model "{name}": give the path of a generator file or one of {known}')
     opened = read_checkpoint(name, Options(device, low_precision=low_precision))
     card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in opened.notes)])
     return Pack(Path(name).stem, opened.generator, licence=opened.licence, card=card)
