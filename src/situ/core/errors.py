@@ -35,3 +35,11 @@ class FileError(SituError):
 
 class ModelError(SituError):
     """A model that cannot be found or opened."""
+
+
+class InversionError(SituError):
+    """An inversion that cannot be made, read or continued."""
+
+
+class PhotoError(SituError):
+    """A photo that cannot be read, aligned or put back together."""
