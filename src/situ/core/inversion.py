@@ -126,8 +126,8 @@ def invert(
     size = generator.resolution
     if not len(target) or target.shape[-2:] != (size, size):
         raise ImageError(
-            f"{generator.name} inverts pictures of {size} x {size} pixels, got {tuple(target.shape)}: align or crop the "
-            "photo to a square and resize it"
+            f"{generator.name} inverts pictures of {size} x {size} pixels, got {tuple(target.shape)}: align or crop "
+            "the photo to a square and resize it"
         )
     if not target.isfinite().all() or target.abs().max() > 1 + 1e-4:
         raise ImageError("pictures to invert are numbers in [-1, 1], got others")
