@@ -243,7 +243,7 @@ class _Names(Machine):
         )
 
 
-def _exactly(stream: io.BufferedIOBase, size: int, budget: Budget) -> bytes:
+def _exactly(stream: io.BufferedIOBase, size: int, budget: Budget) -> bytes | memoryview:
     budget.take(size)
     data = stream.read(size)
     require(len(data) == size, "file as long as it says")
@@ -254,7 +254,7 @@ def _itemsize(kind: str) -> int:
     return 2 if kind == "bf16" else np.dtype(kind).itemsize
 
 
-def _numbers(kind: str, data: bytes, count: int, order: _Order) -> Storage:
+def _numbers(kind: str, data: bytes | memoryview, count: int, order: _Order) -> Storage:
     if len(data) < count * _itemsize(kind):
         raise ValueError(f"a storage of {count} numbers has {len(data)} bytes")
     if kind == "bf16":  # the upper half of a float32

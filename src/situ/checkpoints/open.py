@@ -218,8 +218,8 @@ def read_content(path: Path) -> Any:
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}): {_EXPECTED}") from None
     except FileError as error:
-        why = str(error).removeprefix(f"{path} is not read: ").removeprefix(f"{path} cannot be read ")
-        raise ModelError(f"{path} cannot be read ({why}): {_EXPECTED}") from None
+        words = str(error).replace(f"{path} is not read: ", f"{path} cannot be read: ", 1)
+        raise ModelError(f"{words}; {_EXPECTED}") from None
 
 
 def _safetensors(path: Path) -> Any:

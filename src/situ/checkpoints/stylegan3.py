@@ -23,7 +23,7 @@ from situ.checkpoints.weights import (
     require_shapes,
     shapes_of,
 )
-from situ.core.errors import ModelError
+from situ.core.errors import GeneratorError, ModelError
 from situ.generators.stylegan3 import StyleGAN3
 from situ.generators.stylegan3_network import LayerPlan, StyleGAN3Network, StyleGAN3Settings
 
@@ -184,15 +184,10 @@ def read_hammer_stylegan3(content: Any, options: Options) -> StyleGAN3:
     layers = [f"synthesis.layer{i}" for i in range(depth_of(weights, "synthesis.layer", ".weight"))]
     clamp = said.get("conv_clamp", CLAMP)
     clamp = None if clamp is None else float(clamp)
-    plan = None
-    for resolution in [int(said["resolution"])] if "resolution" in said else _RESOLUTIONS:
-        candidate = settings_of(weights, layers, resolution, said, clamp).plan()
-        if "resolution" in said or _filters_fit(candidate, weights, layers):
-            if plan is not None:
-                raise ModelError("the file does not say its resolution, and several fit its filters: convert it again")
-            plan = candidate
-    if plan is None:
-        raise ModelError("the file does not say its resolution, and none fits its filters")
+    if "resolution" in said:
+        plan = settings_of(weights, layers, int(said["resolution"]), said, clamp).plan()
+    else:
+        plan = _plan_of_filters(weights, layers, said, clamp)
     made: Weights = {}
     for key, value in weights.items():
         match = re.fullmatch(r"synthesis\.layer(\d{1,2})\.(.*)", key)
@@ -200,14 +195,29 @@ def read_hammer_stylegan3(content: Any, options: Options) -> StyleGAN3:
     return build_stylegan3(made, options, said, clamp)
 
 
-def _filters_fit(plan: Sequence[LayerPlan], weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> bool:
+def _plan_of_filters(
+    weights: Mapping[str, np.ndarray], layers: Sequence[str], said: Mapping[Any, Any], clamp: float | None
+) -> tuple[LayerPlan, ...]:
+    """The plan of the one resolution that fits the channels and the lengths of the filters."""
+
     def taps(key: str) -> int:
         return len(weights[key]) if key in weights else 1
 
-    return all(
-        (taps(f"{layer}.up_filter"), taps(f"{layer}.down_filter")) == (each.up_taps, each.down_taps)
-        for layer, each in zip(layers, plan)
-    )
+    found = [(taps(f"{layer}.up_filter"), taps(f"{layer}.down_filter")) for layer in layers]
+    fitting: dict[int, tuple[LayerPlan, ...]] = {}
+    for resolution in _RESOLUTIONS:
+        try:
+            plan = settings_of(weights, layers, resolution, said, clamp).plan()
+        except (ModelError, GeneratorError):
+            continue
+        if [(layer.up_taps, layer.down_taps) for layer in plan] == found:
+            fitting[resolution] = plan
+    if len(fitting) != 1:
+        raise ModelError(
+            f"the file does not say its resolution, and its filters fit {list(fitting) or 'none'}: expected a file "
+            "with model_kwargs_init, as Hammer writes it"
+        )
+    return next(iter(fitting.values()))
 
 
 def _translate(weights: Mapping[str, np.ndarray]) -> Weights:
