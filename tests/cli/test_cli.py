@@ -22,6 +22,7 @@ from situ.core.direction import Direction, load_direction
 from situ.core.images import load_image
 from situ.core.latents import Latents, load_latents, parse_subspace, save_latents
 from situ.discovery.lelsd import LELSD
+from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 from situ.metrics.perceptual import PyramidDistance
 from toys import tiny_network, tiny_stylegan2
 
@@ -485,7 +486,7 @@ def test_paths_are_printed_as_they_are(situ: Situ, model: tuple[str, str]) -> No
 
 
 def test_ctrl_c_exits_with_130(situ: Situ, model: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*rest: object) -> None:
+    def stop(*rest: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(importlib.import_module("situ.cli.sample"), "open_on", stop)
@@ -627,3 +628,29 @@ def test_compare_refuses(situ: Situ, model: tuple[str, str], words: tuple[str, .
     assert said.code == 2
     assert re.search(message, " ".join(said.err.split())), said.err
     assert not Path("compared").exists()
+
+
+def test_a_class_is_chosen_by_number_or_name(situ: Situ, tmp_path: Path, unchecked: None) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = StyleGAN2Network(StyleGAN2Settings(8, 8, 8, 3, 2, 64, 12))
+    save_stylegan2(network, tmp_path / "model.safetensors")
+    (tmp_path / "names.txt").write_text("cat\ndog, hound\nowl\n")
+    words = ("sample", "--model", "model.safetensors", "-n", "2", "-o", "s.png", "--latents", "codes.safetensors")
+    named = ("--class-names", "names.txt", "--class", "hound")
+    rows = {}
+    for key, more in {"number": ("--class", "1"), "name": named, "other": ("--class", "2"), "drawn": ()}.items():
+        assert situ(*words, *more).code == 0
+        codes = load_latents(tmp_path / "codes.safetensors")
+        assert codes.labels is not None
+        rows[key] = codes.labels.argmax(dim=1).tolist()
+    assert (rows["number"], rows["name"], rows["other"]) == ([1, 1], [1, 1], [2, 2])
+    assert "numbered from 0 to 2, got 7" in situ(*words, "--class", "7").err
+    assert "the nearest are" in situ(*words, "--class-names", "names.txt", "--class", "hond").err
+    assert "does not know the names" in situ(*words, "--class", "dog").err
+
+
+def test_a_class_of_a_model_without_any_is_refused(situ: Situ, model: tuple[str, str]) -> None:
+    said = situ("sample", *model, "--class", "1")
+    assert said.code == 2
+    assert "has no classes" in said.err

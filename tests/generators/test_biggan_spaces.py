@@ -8,10 +8,11 @@ import torch
 from test_biggan_network import DEEP, HIERARCHICAL, randomized
 from torch.func import jvp, vjp, vmap
 
+from situ.core.classes import read_class_names
 from situ.core.errors import FileError, GeneratorError, LatentError
 from situ.core.generator import Generator
 from situ.core.latents import Latents, Subspace, load_latents, parse_subspace, save_latents
-from situ.generators.biggan import BigGAN, read_class_names
+from situ.generators.biggan import BigGAN
 from situ.generators.biggan_deep_network import BigGANDeepNetwork
 from situ.generators.biggan_network import BigGANNetwork
 

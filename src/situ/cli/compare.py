@@ -11,6 +11,8 @@ from situ.bench.compare import Compared, compare_methods, comparison_report, dra
 from situ.cli.methods import METHODS, build_method, method_named
 from situ.cli.options import (
     Boxes,
+    Class,
+    ClassNames,
     Device,
     Json,
     Masks,
@@ -56,12 +58,14 @@ def compare(
     seed: Seed = 0,
     truncation: Truncation = 0.7,
     model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Compare methods on one region: same pictures, same perceptual distance, one sheet and one table."""
     require_truncation(truncation)
-    pack = with_segmenter(open_on(model, device), segmenter)
+    pack = with_segmenter(open_on(model, device, class_=class_, class_names=class_names), segmenter)
     regions = regions_of(pack, part, box, mask, preset)
     if len(regions) > 1:
         raise RegionError(

@@ -17,6 +17,8 @@ import typer
 from situ.cli.methods import METHODS, NamedMethod, build_method, common_subspace, options_of, settings_of
 from situ.cli.options import (
     Boxes,
+    Class,
+    ClassNames,
     Device,
     Json,
     Masks,
@@ -64,6 +66,8 @@ SHARED: tuple[tuple[str, Any, object], ...] = (
     ("random", RandomCount, 4),
     ("low_precision", LowPrecision, False),
     ("model", Model, "portraits"),
+    ("class_", Class, None),
+    ("class_names", ClassNames, None),
     ("device", Device, "auto"),
     ("seed", Seed, 0),
     ("as_json", Json, False),
@@ -100,7 +104,10 @@ def run_discovery(name: str, method: NamedMethod, given: dict[str, Any]) -> None
     """Find, judge and write directions, and tell what was found."""
     require_folder(given["out"])
     truncation = require_truncation(given.get("truncation") or 0.7)
-    pack = with_segmenter(open_on(given["model"], given["device"], given["low_precision"]), given["segmenter"])
+    pack = with_segmenter(
+        open_on(given["model"], given["device"], given["low_precision"], given["class_"], given["class_names"]),
+        given["segmenter"],
+    )
     regions = regions_of(pack, given["part"], given["box"], given["mask"], given["preset"])
     settings = settings_of(method, given)
     if given.get("steps"):

@@ -9,6 +9,8 @@ import torch
 import typer
 
 from situ.cli.options import (
+    Class,
+    ClassNames,
     Device,
     Force,
     Json,
@@ -47,6 +49,8 @@ def edit(
     latents_file: LatentsFile = None,
     truncation: Truncation = 0.7,
     model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -55,7 +59,7 @@ def edit(
     require_picture_path(out)
     if save_stack:
         require_folder(save_stack.parent)
-    pack = open_on(model, device)
+    pack = open_on(model, device, class_=class_, class_names=class_names)
     texts = [*(_read_stack(stack) if stack else []), *(apply or [])]
     if not texts:
         raise DirectionError("nothing to apply: give --apply FILE:STRENGTH or --stack FILE")

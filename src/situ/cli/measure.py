@@ -7,6 +7,8 @@ import typer
 from situ.bench.measures import measured, random_measured
 from situ.cli.options import (
     Boxes,
+    Class,
+    ClassNames,
     Device,
     Force,
     Json,
@@ -42,6 +44,8 @@ def measure_direction(
     seed: Seed = 1000,
     truncation: Truncation = 0.7,
     model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -51,7 +55,7 @@ def measure_direction(
     The region is each direction's own, unless --part, --preset, --box or --mask names another.
     """
     require_truncation(truncation)
-    pack = with_segmenter(open_on(model, device), segmenter)
+    pack = with_segmenter(open_on(model, device, class_=class_, class_names=class_names), segmenter)
     chosen = regions_of(pack, part, box, mask, preset) if part or box or mask or preset else []
     if len(chosen) > 1:
         raise RegionError(

@@ -5,14 +5,15 @@ import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from situ.cli.output import say
+from situ.core.classes import read_class_names
 from situ.core.direction import Direction, load_direction
-from situ.core.errors import DirectionError, FileError, LatentError, ModelError, RegionError, SituError
+from situ.core.errors import DirectionError, FileError, GeneratorError, LatentError, ModelError, RegionError, SituError
 from situ.core.generator import Generator
 from situ.core.images import WRITTEN, resize
 from situ.core.latents import Latents, load_latents, parse_layers
@@ -24,6 +25,8 @@ from situ.segmenters.linear import LINEAR_FILE, LinearSegmenter, load_linear
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}, or yours) or a generator file")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
+Class = Annotated[str | None, typer.Option("--class", help="of a conditional model, by number or name (else drawn)")]
+ClassNames = Annotated[Path | None, typer.Option("--class-names", help="a text with the name of a class a line")]
 Seed = Annotated[int, typer.Option("--seed", help="seed of the random numbers")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="seed of a picture; may be given several times")]
 LatentsFile = Annotated[Path | None, typer.Option("--latents", help="a latents file instead of seeds")]
@@ -42,15 +45,38 @@ SegmenterFile = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
 
-def open_on(model: str, device: str, low_precision: bool = False) -> Pack:
-    """Open a model on a device. Raises ModelError for a device that is not there."""
+def open_on(
+    model: str,
+    device: str,
+    low_precision: bool = False,
+    class_: str | None = None,
+    class_names: Path | None = None,
+) -> Pack:
+    """Open a model on a device, to draw pictures of one class where one is given.
+
+    Raises:
+        ModelError: a device that is not there. GeneratorError: a class that the model does not have.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ModelError(f'no device "{device}" here: expected cpu, cuda, cuda:N or mps') from None
-    return open_model(model, device, low_precision)
+    pack = open_model(model, device, low_precision)
+    if class_ is not None or class_names is not None:
+        _choose_class(pack.generator, class_, class_names)
+    return pack
+
+
+def _choose_class(generator: Any, class_: str | None, class_names: Path | None) -> None:
+    """Names and the usual class of a conditional generator."""
+    if not hasattr(generator, "one_hot"):
+        raise GeneratorError(f"{generator.name} has no classes: leave --class out")
+    if class_names is not None:
+        generator.names = read_class_names(class_names)
+    if class_ is not None:
+        generator.usual_labels = generator.one_hot(class_)
 
 
 def new_rng(seed: int) -> torch.Generator:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from situ.cli.options import (
+    Class,
+    ClassNames,
     Device,
     Force,
     Json,
@@ -33,13 +35,15 @@ def palette(
     latents_file: LatentsFile = None,
     truncation: Truncation = 0.7,
     model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Draw a two-dimensional palette: the first direction along the columns, the second along the rows."""
     require_picture_path(out)
-    pack = open_on(model, device)
+    pack = open_on(model, device, class_=class_, class_names=class_names)
     steps = parse_numbers(strengths, "a strength in --strengths")
     (a, a_scale), (b, b_scale) = (
         parse_application(across, pack.generator),

@@ -7,6 +7,8 @@ import torch
 import typer
 
 from situ.cli.options import (
+    Class,
+    ClassNames,
     Device,
     Json,
     Model,
@@ -29,6 +31,8 @@ def sample(
     ),
     n: Annotated[int, typer.Option("-n", min=1, help="how many pictures")] = 16,
     model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     seed: Seed = 0,
     truncation: Truncation = 0.7,
@@ -40,7 +44,7 @@ def sample(
     require_picture_path(out) if as_sheet else require_folder(out)
     if latents_file:
         require_folder(latents_file.parent)
-    pack = open_on(model, device)
+    pack = open_on(model, device, class_=class_, class_names=class_names)
     seeds = list(range(seed, seed + n))
     latents, captions = latents_of(pack.generator, seeds, None, truncation, seeds)
     with torch.no_grad():

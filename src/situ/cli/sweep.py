@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from situ.cli.options import (
+    Class,
+    ClassNames,
     Device,
     Force,
     Json,
@@ -42,6 +44,8 @@ def sweep(
     latents_file: LatentsFile = None,
     truncation: Truncation = 0.7,
     model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -50,7 +54,7 @@ def sweep(
     if sum(option is not None for option in (strengths, alphas, distances)) > 1:
         raise DirectionError("give one of --strengths, --alphas and --distances")
     require_picture_path(out)
-    pack = open_on(model, device)
+    pack = open_on(model, device, class_=class_, class_names=class_names)
     chosen, scale = parse_application(direction, pack.generator)
     require_generator(chosen, pack.generator, force)
     latents, captions = latents_of(pack.generator, seed, latents_file, truncation, [0, 1, 2, 3, 4, 5])

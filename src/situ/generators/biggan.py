@@ -4,17 +4,15 @@ Brock et al., "Large scale GAN training for high fidelity natural image synthesi
 `biggan_network.py` and `biggan_deep_network.py`.
 """
 
-import difflib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from situ.core.errors import FileError, GeneratorError, LatentError
+from situ.core.classes import one_hot_classes
+from situ.core.errors import GeneratorError, LatentError
 from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 from situ.generators.biggan_network import BlockStack
@@ -60,6 +58,7 @@ class BigGAN:
         if names and len(names) != self.settings.classes:
             raise GeneratorError(f"{self.name} has {self.settings.classes} classes, got {len(names)} names of classes")
         self.names = tuple(names)
+        self.usual_labels: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -75,36 +74,8 @@ class BigGAN:
         Raises:
             GeneratorError: no such class, no names known, or a name that several classes have.
         """
-        given = [classes] if isinstance(classes, (int, str)) else classes
-        numbers = torch.tensor([self._class(item) for item in given], dtype=torch.long, device=self.device)
-        return functional.one_hot(numbers, self.settings.classes).to(self.network.linear.weight.dtype)
-
-    def _class(self, given: int | str) -> int:
-        """The number of a class."""
-        count = self.settings.classes
-        if isinstance(given, int) or given.strip().isdecimal():
-            number = int(given)
-            if not 0 <= number < count:
-                raise GeneratorError(f"classes of {self.name} are numbered from 0 to {count - 1}, got {number}")
-            return number
-        if not self.names:
-            raise GeneratorError(
-                f'{self.name} does not know the names of its {count} classes, got "{given}": give a number, or a file '
-                "with one name a line"
-            )
-        known: dict[str, set[int]] = defaultdict(set)
-        for number, name in enumerate(self.names):
-            for synonym in (name, *name.split(",")):
-                known[_plain(synonym)].add(number)
-        found = sorted(known.get(_plain(given), ()))
-        if len(found) > 1:
-            choices = ", ".join(f"{number} ({self.names[number]})" for number in found)
-            raise GeneratorError(f'several classes are called "{given}": give the number, one of {choices}')
-        if not found:
-            close = difflib.get_close_matches(_plain(given), known, n=5, cutoff=0.5)
-            hint = f"the nearest are {', '.join(close)}" if close else "no class has a name like it"
-            raise GeneratorError(f'no class of {self.name} is called "{given}": {hint}')
-        return found[0]
+        rows = one_hot_classes(classes, self.settings.classes, self.names, self.name)
+        return rows.to(self.network.linear.weight)
 
     # --- latents
 
@@ -116,11 +87,14 @@ class BigGAN:
         truncation: float = 1.0,
         labels: Float[Tensor, "n c"] | None = None,
     ) -> Latents:
-        """See `Generator.sample`. The truncation lies in (0, 1]; without labels a class is drawn for each code."""
+        """See `Generator.sample`. The truncation lies in (0, 1]; without labels `usual_labels` (1, classes) are taken,
+        or a class is drawn for each code."""
         _require_truncation(truncation)
         like = self.network.linear.weight
         drawn = torch.empty(n, self.settings.z_dim, device=rng.device)
         nn.init.trunc_normal_(drawn, a=-LIMIT, b=LIMIT, generator=rng)
+        if labels is None and self.usual_labels is not None:
+            labels = self.usual_labels.expand(n, -1)
         if labels is None:
             numbers = torch.randint(self.settings.classes, [n], generator=rng, device=rng.device)
             labels = functional.one_hot(numbers, self.settings.classes)
@@ -197,27 +171,6 @@ class BigGAN:
                 f"got {got}"
             )
         return self.network.embed(labels)
-
-
-def read_class_names(path: Path | str) -> tuple[str, ...]:
-    """Names of classes from a text file, one a line, in the order of their numbers.
-
-    Raises:
-        FileError: no such file, no text, or an empty line among the names.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"cannot read names of classes from {path} ({error}): expected a text, a name a line") from None
-    names = [line.strip() for line in text.rstrip().splitlines()]
-    if not names or not all(names):
-        line = names.index("") + 1 if names else 1
-        raise FileError(f"line {line} of {path} is empty: expected the name of a class on every line")
-    return tuple(names)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def _require_truncation(truncation: float) -> None:

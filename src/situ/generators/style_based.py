@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from situ.core.classes import one_hot_classes
 from situ.core.errors import GeneratorError, LatentError
 from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
@@ -85,6 +86,8 @@ class StyleBasedGenerator(ABC):
         self.settings: Any = settings
         self.steps = tuple(steps)
         self.noise, self.rng = noise, rng
+        self.names: tuple[str, ...] = ()  # of the classes
+        self.usual_labels: Tensor | None = None
         self.resolution = settings.resolution
         self.name = f"{architecture}-{self.resolution}px-{weights_hash(network)}"
         self.spaces: Mapping[str, LatentSpace] = {
@@ -119,6 +122,10 @@ class StyleBasedGenerator(ABC):
     def device(self) -> torch.device:
         return self.mapping.w_avg.device
 
+    def one_hot(self, classes: int | str | Sequence[int | str]) -> Float[Tensor, "n c"]:
+        """Classes by number, or by name where `names` has them, as rows for labels. Raises GeneratorError."""
+        return one_hot_classes(classes, self.settings.c_dim, self.names, self.name).to(self.device)
+
     def sample(
         self,
         n: int,
@@ -127,11 +134,14 @@ class StyleBasedGenerator(ABC):
         truncation: float = 1.0,
         labels: Float[Tensor, "n c"] | None = None,
     ) -> Latents:
-        """See `Generator.sample`. Without labels, a conditional generator draws a class for each code."""
+        """See `Generator.sample`. Without labels, a conditional generator takes `usual_labels` (1, classes), or draws a
+        class for each code."""
         if not math.isfinite(truncation):
             raise LatentError(f"truncation is a number, 0 the mean picture and 1 full variety, got {truncation}")
         z = torch.randn(n, self.settings.z_dim, generator=rng, device=rng.device).to(self.device)
         if self.settings.c_dim:
+            if labels is None and self.usual_labels is not None:
+                labels = self.usual_labels.expand(n, -1)
             if labels is None:
                 drawn = torch.randint(self.settings.c_dim, [n], generator=rng, device=rng.device)
                 labels = functional.one_hot(drawn, self.settings.c_dim).float()
