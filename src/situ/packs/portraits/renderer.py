@@ -225,6 +225,29 @@ def render(factors: Float[Tensor, "n f"], resolution: int, supersample: int = 2)
     return Rendering(images, torch.cat([piece[1] for piece in pieces]), factors)
 
 
+LANDMARKS: tuple[str, ...] = ("left_eye", "right_eye", "nose_tip", "left_mouth_corner", "right_mouth_corner")
+"""The five points of a face; left and right are the picture's."""
+
+
+def landmarks(factors: Float[Tensor, "n f"], resolution: int) -> Float[Tensor, "n 5 2"]:
+    """Where LANDMARKS are: (x, y) in pixels of the picture of that resolution, (0, 0) its upper left corner.
+
+    An eye's point lies midway between the corners of its lids. The points are there also where hair covers them.
+    """
+    painter = _Painter(factors.float().clamp(0, 1), 1, 1)
+    mouth_x, mouth_y = painter.mouth_place()
+    half, curve = painter.mouth_shape()
+    nose_x, nose_y = painter.nose_tip()
+    eye_x, eye_y = (torch.full_like(mouth_x, value) for value in EYE)
+    corner_y = mouth_y - 0.60 * curve  # the line at t = 1
+    front = torch.stack([-eye_x, eye_x, nose_x, mouth_x - half, mouth_x + half]).view(5, -1)
+    y = torch.stack([eye_y, eye_y, nose_y, corner_y, corner_y]).view(5, -1)
+    return painter.in_picture(front, y) * resolution
+
+
+EYE = (0.131, 0.472)  # centre of an eye in the frame of the unrolled face
+UNROLL = 1.45  # how much a turn widens the half of the face that is turned away
+
 # Colour tables (sRGB, 0 to 1), read by linear interpolation.
 _SKIN = (
     (0.935, 0.785, 0.70),
@@ -328,12 +351,12 @@ class _Painter:
         line = (torch.arange(self.side, device=device) + 0.5) / self.side
         across, down = line.view(1, 1, -1), line.view(1, -1, 1)
         self.across, self.down = across, down
-        cosine, sine = torch.cos(roll) * scale, torch.sin(roll) * scale
+        self.cosine, self.sine = cosine, sine = torch.cos(roll) * scale, torch.sin(roll) * scale
         # The face's own frame: x = 0 on its middle line, y as in the picture.
         self.x = (across - 0.5) * cosine + (down - 0.55) * sine
         self.y = (down - 0.55) * cosine - (across - 0.5) * sine + 0.55
         # The front of the face unrolled: undoes the foreshortening of the far half.
-        self.front = self.x + 1.45 * self.turn * self.x * self.x
+        self.front = self.x + UNROLL * self.turn * self.x * self.x
         self.face = 0.255 + 0.048 * v["face_width"]
         angle = (v["light_azimuth"] - 0.5) * (130 * math.pi / 180)
         self.light_x, self.light_z = torch.sin(angle) * 0.85, torch.cos(angle) * 0.85
@@ -351,6 +374,14 @@ class _Painter:
         lip = torch.lerp(self.skin * 0.88, rose * (1.05 - 0.48 * v["skin_tone"][:, None]), 0.52)
         paint = _table(_LIPSTICK, v["lipstick_colour"]) * (1 - 0.25 * v["skin_tone"][:, None])
         self.lip = torch.lerp(lip, paint, 0.9 * v["lipstick"][:, None])
+
+    def in_picture(self, front: Float[Tensor, "p n"], y: Float[Tensor, "p n"]) -> Float[Tensor, "n p 2"]:
+        """Where points of the unrolled face are in the picture: undoes what `_pose` does to the picture's lines."""
+        turn, cosine, sine = (each.view(1, -1) for each in (self.turn, self.cosine, self.sine))
+        x = 2 * front / (1 + (1 + 4 * UNROLL * turn * front).sqrt())  # the root of x + UNROLL turn x^2 = front
+        across, down = x * cosine - (y - 0.55) * sine, x * sine + (y - 0.55) * cosine
+        size = cosine.square() + sine.square()
+        return torch.stack([across / size + 0.5, down / size + 0.55]).permute(2, 1, 0)
 
     def rows(self, top: float, bottom: float) -> slice:
         """The pixel rows between two heights (fractions of the picture)."""
@@ -590,9 +621,9 @@ class _Painter:
         v = self.value
         rows = self.rows(0.36, 0.72)
         y = self.y[:, rows]
-        tip = 0.592 + 0.040 * (v["nose_length"] - 0.5) + 0.022 * self.nod
+        tip_x, tip = self.nose_tip()
         down = _ramp((y - 0.43) / (tip - 0.43), 0.0, 1.0)
-        x = self.front[:, rows] - 0.098 * self.turn * down
+        x = self.front[:, rows] - tip_x * down
         wing = 0.043 + 0.042 * v["nose_width"]
         width = 0.026 + (wing - 0.026) * down * down
         t = x / width
@@ -638,6 +669,16 @@ class _Painter:
         light = self.skin_light[:, rows] * 0.98 + 0.035 * wave
         self.put("beard", rows, place * opacity, self.tinted(colour, light))
 
+    def nose_tip(self) -> tuple[Tensor, Tensor]:
+        """The tip (x, y) of the nose in the frame of the unrolled face."""
+        return 0.098 * self.turn, 0.592 + 0.040 * (self.value["nose_length"] - 0.5) + 0.022 * self.nod
+
+    def mouth_shape(self) -> tuple[Tensor, Tensor]:
+        """Half the mouth's width, and how far its line bends."""
+        v = self.value
+        half = 0.088 + 0.024 * v["mouth_width"] + 0.018 * (v["smile"] - 0.35)
+        return half, -0.016 + 0.058 * v["smile"]
+
     def mouth_place(self) -> tuple[Tensor, Tensor]:
         """Centre (x, y) of the mouth in the face's frame."""
         return 0.022 * self.turn, 0.717 + 0.012 * self.nod
@@ -648,11 +689,10 @@ class _Painter:
         centre_x, centre_y = self.mouth_place()
         x, y = self.front[:, rows] - centre_x, self.y[:, rows]
         smile = v["smile"]
-        half = 0.088 + 0.024 * v["mouth_width"] + 0.018 * (smile - 0.35)
+        half, curve = self.mouth_shape()
         t = x / half
         tt = t * t
         arc = 1 - tt
-        curve = -0.016 + 0.058 * smile
         line = centre_y - curve * (tt.clamp(max=1.6) - 0.40)
         gap = 0.070 * v["mouth_open"]
         full = 0.60 + 0.95 * v["lip_fullness"]
@@ -694,9 +734,9 @@ class _Painter:
     def _eyes(self) -> None:
         v = self.value
         rows = self.rows(0.30, 0.64)
-        front, y = self.front[:, rows], self.y[:, rows] - 0.472
+        front, y = self.front[:, rows], self.y[:, rows] - EYE[1]
         side = torch.where(front > 0, 1.0, -1.0)
-        x = front * side - 0.131  # positive towards the temple
+        x = front * side - EYE[0]  # positive towards the temple
         size = 0.88 + 0.28 * v["eye_size"]
         half = 0.071 * size
         t = x / half
