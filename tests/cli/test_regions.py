@@ -13,13 +13,14 @@ from PIL import Image
 
 from situ.checkpoints.native import save_stylegan2
 from situ.cli.main import run
-from situ.cli.options import open_segmenter, regions_of, with_segmenter
+from situ.cli.options import regions_of, with_segmenter
 from situ.core.direction import Direction
 from situ.core.images import from_pil, load_image
 from situ.core.latents import parse_subspace
 from situ.core.region import Box, Part
 from situ.core.transfer import PartTransfer, transfer_part
 from situ.packs.pack import Pack
+from situ.packs.segmenters import open_segmenter
 from situ.segmenters.clusters import ClusterSegmenter, load_clusters
 from situ.segmenters.linear import LinearSegmenter, load_linear
 from toys import tiny_network, tiny_stylegan2
@@ -268,7 +269,7 @@ def test_directions_are_measured_on_presets(situ: Situ) -> None:
 
 
 def test_regions_become_objects(files: Path) -> None:
-    pack = with_segmenter(PACK, files / "clusters.safetensors")
+    pack = with_segmenter(PACK, str(files / "clusters.safetensors"))
     assert pack.generator is GAN
     assert with_segmenter(PACK, None) is PACK
     regions = regions_of(pack, ["one+two"], ["8,8,4,4"], [files / "corner.png"], ["nose", "chin"])
@@ -314,7 +315,7 @@ BAD = {
     ),
     "a direction for a segmenter": (
         "transfer --segmenter @direction.safetensors --part one --reference 1",
-        "is no segmenter: expected a file as `situ clusters` or `situ train-segmenter` writes it",
+        "is no segmenter: expected a file of `situ clusters` or `situ train-segmenter`",
     ),
     "a picture for a segmenter": ("transfer --segmenter @corner.png --part one --reference 1", "is no segmenter"),
     "no segmenter": ("transfer --segmenter none.x --part one --reference 1", r"no segmenter at none\.x: expected"),

@@ -65,7 +65,7 @@ def compare(
 ) -> None:
     """Compare methods on one region: same pictures, same perceptual distance, one sheet and one table."""
     require_truncation(truncation)
-    pack = with_segmenter(open_on(model, device, class_=class_, class_names=class_names), segmenter)
+    pack = with_segmenter(open_on(model, device, class_=class_, class_names=class_names), segmenter, part)
     regions = regions_of(pack, part, box, mask, preset)
     if len(regions) > 1:
         raise RegionError(

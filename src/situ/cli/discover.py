@@ -107,6 +107,7 @@ def run_discovery(name: str, method: NamedMethod, given: dict[str, Any]) -> None
     pack = with_segmenter(
         open_on(given["model"], given["device"], given["low_precision"], given["class_"], given["class_names"]),
         given["segmenter"],
+        given["part"],
     )
     regions = regions_of(pack, given["part"], given["box"], given["mask"], given["preset"])
     settings = settings_of(method, given)

@@ -55,7 +55,7 @@ def measure_direction(
     The region is each direction's own, unless --part, --preset, --box or --mask names another.
     """
     require_truncation(truncation)
-    pack = with_segmenter(open_on(model, device, class_=class_, class_names=class_names), segmenter)
+    pack = with_segmenter(open_on(model, device, class_=class_, class_names=class_names), segmenter, part)
     chosen = regions_of(pack, part, box, mask, preset) if part or box or mask or preset else []
     if len(chosen) > 1:
         raise RegionError(

@@ -20,8 +20,7 @@ from situ.core.latents import Latents, load_latents, parse_layers
 from situ.core.region import PRESETS, Box, Brush, Part, Region, Rest, load_brush, parse_part, preset
 from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
-from situ.segmenters.clusters import CLUSTERS_FILE, ClusterSegmenter, load_clusters
-from situ.segmenters.linear import LINEAR_FILE, LinearSegmenter, load_linear
+from situ.packs.segmenters import open_segmenter
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}, or yours) or a generator file")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
@@ -39,8 +38,12 @@ Presets = Annotated[
     list[str] | None, typer.Option("--preset", help=f"a box on aligned faces: {', '.join(PRESETS)}; repeatable")
 ]
 SegmenterFile = Annotated[
-    Path | None,
-    typer.Option("--segmenter", help="clusters or a linear head, whose parts --part names instead of the model's own"),
+    str | None,
+    typer.Option(
+        "--segmenter",
+        help="whose parts --part names instead of the model's own: clusters, a linear head, the weights of BiSeNet or "
+        "a DeepLab, the folder of a transformers model; with CLIPSeg, --part is any words",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
@@ -150,29 +153,20 @@ def _brush_of(path: Path, resolution: int) -> Brush:
     return brush
 
 
-def with_segmenter(pack: Pack, file: Path | None) -> Pack:
-    """The pack with the parts of a clusters file or a linear head in place of its own (itself for no file).
+def with_segmenter(pack: Pack, place: str | None, parts: list[str] | None = None) -> Pack:
+    """The pack with another segmenter in place of its own (itself for none).
+
+    Args:
+        place: see `situ.packs.segmenters.open_segmenter`.
+        parts: what --part names; the words to look for, where the segmenter goes by words.
 
     Raises:
-        RegionError: neither kind of file, a damaged one, or one that was made on another generator.
+        RegionError, ModelError: no segmenter, a damaged one, or one that was made on another generator.
     """
-    return pack if file is None else replace(pack, segmenter=open_segmenter(file, pack.generator))
-
-
-def open_segmenter(file: Path, generator: Generator) -> ClusterSegmenter | LinearSegmenter:
-    """Open either kind of segmenter file. Raises RegionError, see `with_segmenter`."""
-    errors: list[RegionError] = []
-    for load in (load_clusters, load_linear):
-        try:
-            return load(file, generator)
-        except RegionError as error:
-            errors.append(error)
-    # what one kind takes for the other's file is that kind's, and its own reader knows what is wrong with it
-    for error, other, container in zip(errors, errors[::-1], (CLUSTERS_FILE, LINEAR_FILE), strict=True):
-        if f"holds something else ({container.format})" in str(other):
-            raise error
-    what = f"{file} is no segmenter" if file.exists() else f"no segmenter at {file}"
-    raise RegionError(f"{what}: expected a file as `situ clusters` or `situ train-segmenter` writes it")
+    if place is None:
+        return pack
+    words = list(dict.fromkeys(label for text in parts or [] for label in text.split("+")))
+    return replace(pack, segmenter=open_segmenter(place, pack.generator, words))
 
 
 def advice(segmenter: Path, part: str, model: str) -> str:

@@ -76,7 +76,7 @@ def transfer(
     settings = PartTransfer() if by == "activation" else PartTransfer.by_response()
     chosen = {"rho": rho, "epsilon": epsilon, "pictures": pictures}
     settings = replace(settings, truncation=truncation, **{k: v for k, v in chosen.items() if v is not None})
-    pack = with_segmenter(open_on(model, device), segmenter)
+    pack = with_segmenter(open_on(model, device), segmenter, part)
     regions = regions_of(pack, part, box, mask, preset)
     if len(regions) > 1:
         raise RegionError(f"one region is transferred, got {', '.join(r.name for r in regions)}: join parts with +")

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from situ.core.errors import GeneratorError
 from situ.generators.style_based import StyledLayer
-from situ.generators.stylegan2_network import GAIN, LEAK, _Dense, _normalise
+from situ.generators.stylegan2_network import GAIN, LEAK, EqualizedLinear, normalise
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class StyleGAN1Mapping(nn.Module):
             self.label_weight = nn.Parameter(torch.randn(settings.c_dim, settings.z_dim))
             inputs += settings.z_dim
         for i in range(self.depth):
-            self.add_module(f"fc{i}", _Dense(inputs, settings.w_dim, multiplier=0.01))
+            self.add_module(f"fc{i}", EqualizedLinear(inputs, settings.w_dim, multiplier=0.01))
             inputs = settings.w_dim
         self.register_buffer("w_avg", torch.zeros(settings.w_dim))
 
@@ -79,7 +79,7 @@ class StyleGAN1Mapping(nn.Module):
             if labels is None:
                 raise GeneratorError("this generator is class-conditional: give labels (one-hot rows)")
             x = torch.cat([x, labels.to(x.dtype) @ self.label_weight], dim=1)
-        x = _normalise(x)
+        x = normalise(x)
         for i in range(self.depth):  # the gain belongs to the weights, so it does not reach the biases
             x = functional.leaky_relu(getattr(self, f"fc{i}")(x * GAIN), LEAK)
         return x
@@ -101,7 +101,7 @@ class AdaptedLayer(nn.Module):
         self.weight = None if inputs is None else nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.gain = 1.0 if inputs is None else GAIN / (9 * inputs) ** 0.5
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.affine = _Dense(w_dim, 2 * outputs)
+        self.affine = EqualizedLinear(w_dim, 2 * outputs)
         self.noise_strength = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("fused", None, persistent=False)

@@ -85,7 +85,7 @@ class StyleGAN2Settings:
         return min(self.channel_base // resolution, self.channel_max)
 
 
-class _Dense(nn.Module):
+class EqualizedLinear(nn.Module):
     """Linear layer with equalised learning rate: the stored weight is scaled by multiplier / sqrt(inputs)."""
 
     def __init__(self, inputs: int, outputs: int, bias: float = 0.0, multiplier: float = 1.0) -> None:
@@ -99,7 +99,7 @@ class _Dense(nn.Module):
         return functional.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
-def _normalise(x: Tensor) -> Tensor:
+def normalise(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
@@ -113,19 +113,19 @@ class MappingNetwork(nn.Module):
         self.depth = settings.mapping_layers
         inputs = settings.z_dim
         if settings.c_dim:
-            self.embed = _Dense(settings.c_dim, settings.w_dim)
+            self.embed = EqualizedLinear(settings.c_dim, settings.w_dim)
             inputs += settings.w_dim
         for i in range(self.depth):
-            self.add_module(f"fc{i}", _Dense(inputs, settings.w_dim, multiplier=0.01))
+            self.add_module(f"fc{i}", EqualizedLinear(inputs, settings.w_dim, multiplier=0.01))
             inputs = settings.w_dim
         self.register_buffer("w_avg", torch.zeros(settings.w_dim))
 
     def forward(self, z: Float[Tensor, "n z"], labels: Tensor | None = None) -> Float[Tensor, "n w"]:
-        x = _normalise(z.to(torch.promote_types(z.dtype, torch.float32)))
+        x = normalise(z.to(torch.promote_types(z.dtype, torch.float32)))
         if hasattr(self, "embed"):
             if labels is None:
                 raise GeneratorError("this generator is class-conditional: give labels (one-hot rows)")
-            x = torch.cat([x, _normalise(self.embed(labels.to(x.dtype)))], dim=1)
+            x = torch.cat([x, normalise(self.embed(labels.to(x.dtype)))], dim=1)
         for i in range(self.depth):
             x = functional.leaky_relu(getattr(self, f"fc{i}")(x), LEAK) * GAIN
         return x
@@ -143,7 +143,7 @@ class ModulatedConvolution(nn.Module):
         self.up, self.clamp = up, clamp
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.affine = _Dense(w_dim, inputs, bias=1.0)
+        self.affine = EqualizedLinear(w_dim, inputs, bias=1.0)
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("fused", None, persistent=False)
@@ -195,7 +195,7 @@ class ToRGB(nn.Module):
         self.clamp = clamp
         self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
-        self.affine = _Dense(w_dim, inputs, bias=1.0)
+        self.affine = EqualizedLinear(w_dim, inputs, bias=1.0)
         self.gain = inputs**-0.5
 
     def forward(self, x: Tensor, s: Float[Tensor, "n i"]) -> Tensor:

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from situ.core.errors import GeneratorError
 from situ.generators.style_based import StyledLayer
-from situ.generators.stylegan2_network import GAIN, LEAK, MappingNetwork, StyleGAN2Settings, _Dense
+from situ.generators.stylegan2_network import GAIN, LEAK, EqualizedLinear, MappingNetwork, StyleGAN2Settings
 
 _OVERSAMPLING = 2  # of the leaky ReLU, relative to the higher of a layer's two sampling rates
 _AT_A_TIME = 6_000_000  # numbers of the oversampled activation: what allocators still serve without new pages
@@ -234,7 +234,7 @@ class FourierInput(nn.Module):
         c = first.inputs
         self.size, self.rate, self.cutoff = first.in_size, first.in_rate, first.in_cutoff
         self.weight = nn.Parameter(torch.randn(c, c))
-        self.affine = _Dense(w_dim, 4)
+        self.affine = EqualizedLinear(w_dim, 4)
         with torch.no_grad():
             self.affine.weight.zero_()
             self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
@@ -279,7 +279,7 @@ class AliasFreeLayer(nn.Module):
         self.plan, self.clamp = plan, clamp
         self.weight = nn.Parameter(torch.randn(plan.outputs, plan.inputs, plan.kernel, plan.kernel))
         self.bias = nn.Parameter(torch.zeros(plan.outputs))
-        self.affine = _Dense(w_dim, plan.inputs, bias=1.0)
+        self.affine = EqualizedLinear(w_dim, plan.inputs, bias=1.0)
         self.register_buffer("magnitude_ema", torch.ones([]))
         highest = plan.in_rate * plan.up
         self.register_buffer("up_filter", low_pass(plan.up_taps, plan.in_cutoff, plan.in_half_width, highest))

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from situ.checkpoints.frozen import KINDS, load_network, read_frozen, save_network
-from situ.checkpoints.native import format_of, is_safetensors, load_generator, save_generator
+from situ.checkpoints.native import load_generator, save_generator
 from situ.checkpoints.networks import PUBLISHED, load_lpips, user_folder
 from situ.checkpoints.open import read_checkpoint
 from situ.checkpoints.weights import Options
@@ -32,11 +32,8 @@ from situ.core.generator import Generator
 from situ.core.region import Segmenter
 from situ.metrics.perceptual import PyramidDistance
 from situ.packs.pack import Pack
-from situ.segmenters.bisenet import ORDERS, bisenet_segmenter
-from situ.segmenters.clusters import CLUSTERS_FILE, load_clusters
-from situ.segmenters.deeplab import deeplab_v2_segmenter, deeplab_v3_segmenter
-from situ.segmenters.linear import LINEAR_FILE, load_linear
-from situ.segmenters.transformers_models import transformers_segmenter
+from situ.packs.segmenters import OWN, network_segmenter, open_segmenter, own_format
+from situ.segmenters.bisenet import ORDERS
 
 FORMAT = "situ-pack-1"
 UNIT_LPIPS = 0.1  # distance of strength 1 in LPIPS, a change that is plain to see
@@ -176,11 +173,10 @@ def _write_segmenter(sources: PackSources, generator: Generator, folder: Path) -
             for each in path.glob(pattern):
                 shutil.copyfile(each, place / each.name)
         return {"kind": "transformers"}
-    if path.is_file() and is_safetensors(path) and format_of(path) in (CLUSTERS_FILE.format, LINEAR_FILE.format):
-        kind = "clusters" if format_of(path) == CLUSTERS_FILE.format else "linear"
-        (load_clusters if kind == "clusters" else load_linear)(path, generator)  # made on this generator?
+    if own_format(path):
+        open_segmenter(path, generator)  # made on this generator?
         shutil.copyfile(path, folder / "segmenter.safetensors")
-        return {"kind": kind}
+        return {"kind": own_format(path)}
     kind, network = read_frozen(path, "segmenter")
     if kind == "bisenet" and sources.labels not in ORDERS:
         raise ModelError(f'orders of face labels are {", ".join(ORDERS)}; got "{sources.labels}"')
@@ -264,18 +260,14 @@ def _open_segmenter(
     told = header.get("segmenter")
     if told is None:
         return None
-    path = folder / "segmenter.safetensors"
+    place = folder / "segmenter"
     if told["kind"] == "transformers":
-        return transformers_segmenter(folder / "segmenter", device=device)
-    if told["kind"] in ("clusters", "linear"):
-        return (load_clusters if told["kind"] == "clusters" else load_linear)(path, generator)
-    network: Any = _network(folder, header, "segmenter", device)
-    size = generator.resolution  # the answer need not be larger than the picture
-    if told["kind"] == "bisenet":
-        return bisenet_segmenter(network, told["labels"], grouped=told["grouped"], size=size)
-    if told["kind"] == "deeplab-v2":
-        return deeplab_v2_segmenter(network, grouped=told["grouped"], size=min(size, 256))
-    return deeplab_v3_segmenter(network, size=size)
+        return open_segmenter(place, generator, device=device)
+    if told["kind"] in OWN:
+        return open_segmenter(place.with_suffix(".safetensors"), generator)
+    network = _network(folder, header, "segmenter", device)
+    assert network is not None
+    return network_segmenter(told["kind"], network, told["labels"], told["grouped"], generator.resolution)
 
 
 def directions_of(folder: Path) -> list[Path]:
