@@ -148,7 +148,7 @@ _BUFFERS = ("w_avg", "noise_const", "resample_filter", "freqs", "phases", "trans
 
 
 def nvidia_module(
-    weights: Mapping[str, Tensor], attributes: Mapping[str, Mapping[str, Any]] | None = None, name: str = "Generator"
+    weights: Mapping[str, Any], attributes: Mapping[str, Mapping[str, Any]] | None = None, name: str = "Generator"
 ) -> Module:
     """A tree of modules for a state dict.
 
@@ -157,7 +157,7 @@ def nvidia_module(
     """
     attributes = attributes or {}
 
-    def build(tensors: Mapping[str, Tensor], path: str) -> Module:
+    def build(tensors: Mapping[str, Any], path: str) -> Module:
         state: dict[str, Any] = {
             "training": False,
             "_parameters": OrderedDict(),
@@ -171,7 +171,9 @@ def nvidia_module(
         for key in dict.fromkeys(key.partition(".")[0] for key in tensors):
             if key in tensors:
                 buffer = key.endswith(_BUFFERS)
-                value = tensors[key] if buffer else torch.nn.Parameter(tensors[key], requires_grad=False)
+                value = tensors[key]
+                if isinstance(value, Tensor) and not buffer:
+                    value = torch.nn.Parameter(value, requires_grad=False)
                 state["_buffers" if buffer else "_parameters"][key] = value
             else:
                 inner = {k.removeprefix(f"{key}."): v for k, v in tensors.items() if k.startswith(f"{key}.")}
@@ -342,3 +344,26 @@ def pictures_of(generator: Generator, seed: int = 3, classes: int = 0, truncatio
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def samples() -> dict[str, bytes]:
+    """One small file of every layout, by the name of its format; of some formats several ("hammer 2")."""
+    weights = weights_of(network())
+    average = tensorflow_network(to_tensorflow(weights), 4)
+    names = {
+        **{"genforce": "genforce2-c0", "hammer": "hammer-2-c0", "hammer-stylegan3": "hammer-3t-c0"},
+        **{"stylegan1": "interfacegan-16", "stylegan1 2": "lelsd-16"},
+        **{"stylegan1 3": "genforce1-16-c0", "stylegan1 4": "hammer-1-c0"},
+    }
+    decoder = {f"decoder.{key}": value for key, value in to_rosinality(weights).items()}
+    return {
+        "nvidia": snapshot(network()),
+        "nvidia 2": (GOLDEN / "checkpoints_nvidia_8px.pkl").read_bytes(),
+        "nvidia 3": (GOLDEN / "checkpoints_nvidia_stylegan3_16px.pkl").read_bytes(),
+        "nvidia-tensorflow": pickled((average, average, average)),
+        "nvidia-state-dict": torch_file(weights),
+        "rosinality": torch_file({"g_ema": to_rosinality(weights), "latent_avg": weights["mapping.w_avg"]}),
+        "rosinality 2": torch_file({"g_ema": to_rosinality(weights)}, legacy=True),
+        "encoder4editing": torch_file({"state_dict": decoder, "latent_avg": weights["mapping.w_avg"]}),
+        **{name: torch_file({"generator_smooth": drawn(PUBLISHED[case])}) for name, case in names.items()},
+    }

@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from situ.checkpoints import stylegan1, stylegan2, stylegan3
-from situ.checkpoints.weights import Options, shapes_of
+from situ.checkpoints.weights import Options, require_same, shapes_of
 from situ.core.containers import Container
 from situ.core.errors import GeneratorError, ModelError
 from situ.core.generator import Generator
 from situ.generators.biggan import BigGAN
 from situ.generators.biggan_deep_network import BigGANDeepNetwork, BigGANDeepSettings
-from situ.generators.biggan_network import BigGANNetwork, BigGANSettings, Block
+from situ.generators.biggan_network import BigGANNetwork, BigGANSettings
 from situ.generators.style_based import Noise
 from situ.generators.stylegan1 import StyleGAN1
 from situ.generators.stylegan1_network import StyleGAN1Network, StyleGAN1Settings
@@ -55,11 +55,6 @@ def _stylegan2(network: StyleGAN2Network, noise: Noise, options: Options, header
 def _tuples(said: Mapping[str, Any]) -> dict[str, Any]:
     """Settings out of JSON, which has lists where they have tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
-
-
-def _with_blocks(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a BigGAN, whose blocks JSON has turned into dictionaries."""
-    return {**_tuples(said), "blocks": tuple(Block(**block) for block in said["blocks"])}
 
 
 def _unfilled(network: Callable[[Any], nn.Module]) -> Callable[[Any, Mapping[str, tuple[int, ...]]], nn.Module]:
@@ -97,14 +92,14 @@ ARCHITECTURES = (
     Architecture(
         "situ-biggan-1",
         BigGANNetwork,
-        lambda said: BigGANSettings(**_with_blocks(said)),
+        lambda said: BigGANSettings(**_tuples(said)),
         _unfilled(BigGANNetwork),
         lambda network, noise, options, header: BigGAN(network, header.get("classes", ())),
     ),
     Architecture(
         "situ-biggan-deep-1",
         BigGANDeepNetwork,
-        lambda said: BigGANDeepSettings(**_with_blocks(said)),
+        lambda said: BigGANDeepSettings(**_tuples(said)),
         _unfilled(BigGANDeepNetwork),
         lambda network, noise, options, header: BigGAN(network, header.get("classes", ())),
     ),
@@ -188,6 +183,7 @@ def load_generator(path: Path | str, options: Options | None = None) -> tuple[Ge
 
     def build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Generator, str]:
         network = kind.make(kind.settings(header["settings"]), shapes_of(tensors))
+        require_same(network, shapes_of(tensors), kind.network.__name__)
         weights = {key: tensor.float() for key, tensor in tensors.items()}
         for key, tensor in weights.items():
             if not tensor.isfinite().all():

@@ -186,6 +186,8 @@ def read_checkpoint(path: Path | str, options: Options | None = None) -> Checkpo
                 f"{path} is a folder, expected a file, or the folder of a BigGAN (config.json, pytorch_model.bin)"
             )
         path = weights
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is a device or a pipe, expected a file")
     content = read_content(path)
     found = next((each for each in FORMATS if each.recognise(content)), None)
     if found is None:

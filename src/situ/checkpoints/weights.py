@@ -274,13 +274,18 @@ def load_into(network: _Network, weights: Mapping[str, np.ndarray], kind: str) -
     Raises:
         ModelError: a tensor is missing, left over, of another shape or not finite.
     """
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    extra = [key for key in weights if key not in expected]
+    require_same(network, shapes_of(weights), kind)
+    network.load_state_dict({key: to_tensor(key, value) for key, value in weights.items()}, assign=True)
+    return network
+
+
+def require_same(network: nn.Module, found: Mapping[str, tuple[int, ...]], kind: str) -> None:
+    """Raises ModelError where a state dict has not the keys and shapes of a network's."""
+    expected = shapes_of(network.state_dict())
+    extra = [key for key in found if key not in expected]
     if extra:
         raise ModelError(f"this {kind} also has {shown(extra)}, which no such generator has")
-    require_shapes(shapes_of(weights), expected, kind)
-    network.load_state_dict({key: to_tensor(key, weights[key]) for key in expected}, assign=True)
-    return network
+    require_shapes(found, expected, kind)
 
 
 def mean_of_w(mapping: nn.Module, z_dim: int, c_dim: int) -> Float[Tensor, " w"]:
