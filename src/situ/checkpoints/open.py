@@ -91,7 +91,8 @@ def _any_path(read: Callable[[Any, Options], Generator]) -> Callable[[Any, Path,
 
 def _moved(read: Callable[[Any, Path], BigGAN]) -> Callable[[Any, Path, Options], Generator]:
     def build(content: Any, path: Path, options: Options) -> Generator:
-        generator = read(content, path)
+        # arrays of its own: those of the file may be read-only
+        generator = read({key: np.array(value) for key, value in arrays_of(content).items()}, path)
         for tensor in generator.network.state_dict().values():
             if not tensor.isfinite().all():
                 raise ModelError("its weights hold NaN or infinity: the file is damaged, or its training went wrong")

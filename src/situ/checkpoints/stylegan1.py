@@ -144,7 +144,8 @@ def dialect_of(weights: Mapping[str, np.ndarray]) -> str:
         return "C"
     if "truncation.w_avg" in weights and "synthesis.layer0.apply_noise.noise" in weights:
         return "D"
-    return "E" if "w_avg" in weights and "synthesis.layer0.noise_strength" in weights else ""
+    # Hammer's StyleGAN2 differs from it in where the constant stands
+    return "E" if {"w_avg", "synthesis.layer0.noise_strength", "synthesis.layer0.const"} <= weights.keys() else ""
 
 
 def _first(content: Any) -> StateDict | None:
