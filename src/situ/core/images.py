@@ -1,12 +1,15 @@
 """Pictures: RGB float in [-1, 1] inside, 8-bit at the edges. The only place where the two meet."""
 
 import math
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,21 +33,48 @@ def from_bytes(pixels: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     return pixels.float() / 127.5 - 1
 
 
-def to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:
-    """One picture in [-1, 1] as a Pillow image."""
-    return Image.fromarray(to_bytes(image[None])[0].permute(1, 2, 0).cpu().numpy())
+def to_pil(image: Float[Tensor, "3 h w"], alpha: Float[Tensor, "1 h w"] | None = None) -> Image.Image:
+    """One picture in [-1, 1] as a Pillow image; with its opacity in [0, 1], where it has one."""
+    pixels = to_bytes(image[None])[0]
+    if alpha is not None:
+        opacity = (alpha.detach().float() * 255).round().clamp(0, 255).to(torch.uint8)
+        pixels = torch.cat([pixels, opacity.to(pixels.device)])
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def from_pil(image: Image.Image, transparent: str = "white") -> Float[Tensor, "1 3 h w"]:
     """A Pillow image of any mode (laid over a colour where transparent, EXIF applied) -> one picture in [-1, 1]."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
+    image = _eight_bit(image)
+    if _is_transparent(image):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, transparent), rgba)
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
-    return from_bytes(pixels)
+    return _floats(image.convert("RGB"))
+
+
+def layers_from_pil(image: Image.Image) -> tuple[Float[Tensor, "1 3 h w"], Float[Tensor, "1 1 h w"] | None]:
+    """A Pillow image of any mode (EXIF applied) -> its colours in [-1, 1], and its opacity in [0, 1] if it has one."""
+    image = _eight_bit(image)
+    if not _is_transparent(image):
+        return _floats(image.convert("RGB")), None
+    rgba = image.convert("RGBA")
+    opacity = torch.from_numpy(np.array(rgba.getchannel("A"))).float() / 255
+    return _floats(rgba.convert("RGB")), opacity[None, None]
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Upright, and with 16-bit grey, which Pillow would clip at 255, brought to 8 bits."""
+    image = ImageOps.exif_transpose(image)
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+
+
+def _floats(image: Image.Image) -> Float[Tensor, "1 3 h w"]:
+    return from_bytes(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
 
 
 def resize(images: Float[Tensor, "n c h w"], size: int | tuple[int, int]) -> Float[Tensor, "n c h2 w2"]:
@@ -57,6 +87,30 @@ def resize(images: Float[Tensor, "n c h w"], size: int | tuple[int, int]) -> Flo
     return functional.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
+def open_picture(path: Path | str) -> Image.Image:
+    """Read a picture file whole: upright (EXIF applied), the first frame where it moves; `format` names its format.
+
+    Raises:
+        ImageError: the file is missing, a folder, not to be read, empty, damaged, no picture, or of more than
+            PIL.Image.MAX_IMAGE_PIXELS pixels (89 million; decompression bombs).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, which do no harm to the picture
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image)
+                upright.load()
+                upright.format = image.format
+                return upright
+    except FileNotFoundError:
+        raise ImageError(f"no picture at {path}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{path} is larger than pictures may be ({error}): shrink it first") from None
+    except Exception as error:  # on damaged files, Pillow's readers raise nearly anything
+        raise ImageError(f"{path} is not a picture that can be read ({error})") from None
+
+
 def load_image(path: Path | str, resolution: int | None = None, transparent: str = "white") -> Float[Tensor, "1 3 h w"]:
     """Read a picture file; with `resolution`, cut its central square and resize it to that many pixels.
 
@@ -64,15 +118,9 @@ def load_image(path: Path | str, resolution: int | None = None, transparent: str
         transparent: the colour that transparent pixels are laid over.
 
     Raises:
-        ImageError: the file is missing, no picture, or too large to be one (decompression bomb).
+        ImageError: see `open_picture`.
     """
-    try:
-        with Image.open(path) as image:
-            picture = from_pil(image, transparent)
-    except FileNotFoundError:
-        raise ImageError(f"no picture at {path}") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ImageError(f"{path} is not a picture that can be read ({error})") from None
+    picture = from_pil(open_picture(path), transparent)
     if resolution is None:
         return picture
     side = min(picture.shape[-2:])
@@ -80,8 +128,17 @@ def load_image(path: Path | str, resolution: int | None = None, transparent: str
     return resize(picture[..., top : top + side, left : left + side], resolution)
 
 
-def save_image(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
+def save_image(
+    image: Float[Tensor, "3 h w"],
+    path: Path | str,
+    alpha: Float[Tensor, "1 h w"] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Write one picture; the suffix chooses the format.
+
+    Args:
+        alpha: opacity in [0, 1].
+        options: of Pillow's writer of that format.
 
     Raises:
         ImageError: the suffix is of no picture format.
@@ -89,7 +146,7 @@ def save_image(image: Float[Tensor, "3 h w"], path: Path | str) -> None:
     """
     if Path(path).suffix.lower() not in WRITTEN:
         raise ImageError(f"pictures are written as .png, .jpg or .webp, got {path}")
-    write_whole(path, to_pil(image).save)
+    write_whole(path, lambda place: to_pil(image, alpha).save(place, **(options or {})))
 
 
 def sheet(images: Float[Tensor, "n 3 h w"], columns: int | None = None, gap: int = 2) -> Float[Tensor, "3 H W"]:
