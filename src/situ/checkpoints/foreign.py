@@ -201,20 +201,25 @@ def _read_torch(
 
 def _nested_storage(data: bytes | memoryview, budget: Budget) -> Storage:
     """A storage as a pickle outside torch's own files holds it: a whole torch file of the old format."""
-    stream = View(data)
+    stream = View(data) if len(data) > 1 << 16 else io.BytesIO(data)  # copying a little is faster than looking at it
     require(Machine(budget).run(stream) == _LEGACY_MAGIC, "torch file of the old format")
-    storage = _read_legacy_torch(stream, (), budget, views=True)
-    require(isinstance(storage, Storage), "storage")
-    return storage
+    order = _legacy_order(stream, budget)
+    named: list[tuple[str, str, int]] = []
+    here = Storage(np.zeros(0, np.int8))
+
+    def note(kind: str, key: str, count: int) -> Storage:
+        named.append((kind, key, count))
+        return here
+
+    require(Machine(budget, storage=note).run(stream) is here and len(named) == 1, "storage")
+    kind, key, _ = named[0]
+    require(Machine(budget).run(stream) == [key], "list of that storage")
+    return _legacy_numbers(stream, kind, order, budget)
 
 
 def _read_legacy_torch(stream: io.BufferedIOBase, inert: Sequence[str], budget: Budget, views: bool) -> Any:
     """The format before version 1.6: pickles one after the other, then every storage's count and numbers."""
-    if Machine(budget).run(stream) != 1001:
-        raise Refused("it is written in an unknown version of torch's old format")
-    system = Machine(budget).run(stream)
-    require(type(system) is dict, "dictionary")
-    order: _Order = "<" if system.get("little_endian", True) else ">"
+    order = _legacy_order(stream, budget)
     start = stream.tell()
     kinds: dict[str, str] = {}
 
@@ -227,11 +232,23 @@ def _read_legacy_torch(stream: io.BufferedIOBase, inert: Sequence[str], budget: 
     require(isinstance(keys, list) and all(isinstance(key, str) for key in keys), "list of storages")
     known: dict[str, Storage] = {}
     for key in keys:
-        count = int.from_bytes(_exactly(stream, 8, budget), "little")
-        kind = kinds[key]
-        known[key] = _numbers(kind, _exactly(stream, count * _itemsize(kind), budget), count, order)
+        known[key] = _legacy_numbers(stream, kinds[key], order, budget)
     stream.seek(start)
     return Machine(budget, inert, lambda kind, key, count: known[key], views=views).run(stream)
+
+
+def _legacy_order(stream: io.BufferedIOBase, budget: Budget) -> _Order:
+    """What comes after the magic number: a version, and a description of the machine that wrote the file."""
+    if Machine(budget).run(stream) != 1001:
+        raise Refused("it is written in an unknown version of torch's old format")
+    system = Machine(budget).run(stream)
+    require(type(system) is dict, "dictionary")
+    return "<" if system.get("little_endian", True) else ">"
+
+
+def _legacy_numbers(stream: io.BufferedIOBase, kind: str, order: _Order, budget: Budget) -> Storage:
+    count = int.from_bytes(_exactly(stream, 8, budget), "little")
+    return _numbers(kind, _exactly(stream, count * _itemsize(kind), budget), count, order)
 
 
 class _Names(Machine):
