@@ -150,10 +150,12 @@ class ModulatedConvolution(nn.Module):
         self.register_buffer("squares", None, persistent=False)
 
     def fuse(self) -> None:
-        """Compute once what depends on the weights alone, for weights that no longer change."""
+        """Compute once what depends on the weights alone, for weights that no longer change. Kernel and weights share
+        their memory."""
         weight = self.weight.detach()
-        kernel = weight.transpose(0, 1) if self.up else weight
-        self.fused = kernel.contiguous(memory_format=torch.channels_last)
+        kernel = (weight.transpose(0, 1) if self.up else weight).contiguous(memory_format=torch.channels_last)
+        self.weight.data = kernel.transpose(0, 1) if self.up else kernel
+        self.fused = kernel
         self.squares = weight.square().sum(dim=(2, 3))
 
     def convolve(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
