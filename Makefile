@@ -31,6 +31,7 @@ bench: install ## speed of the searches and Jacobians against published loops
 docs: install ## the tables and pictures in docs/ that are measured, not written
 	$(BIN)/situ demo -o runs/demo
 	cp runs/demo/sheet.png docs/demo.png
+	$(BIN)/python docs/make_checkpoints_page.py
 	$(BIN)/python docs/make_subspaces_page.py
 	$(BIN)/python docs/make_speed_page.py
 	$(BIN)/python docs/make_jacobian_page.py

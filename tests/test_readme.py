@@ -1,6 +1,7 @@
 """README.md as a reader meets it: its commands and its Python run as they stand, and its links lead somewhere."""
 
 import re
+import runpy
 import shlex
 import sys
 from itertools import pairwise
@@ -47,6 +48,11 @@ def test_commands_and_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(blocks("python")) == 1
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_page_of_formats_is_what_the_code_knows() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_checkpoints_page.py"), run_name="page")["page"]()
+    assert (ROOT / "docs" / "checkpoints.md").read_text() == made, "run docs/make_checkpoints_page.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
