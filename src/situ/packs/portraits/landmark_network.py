@@ -53,7 +53,7 @@ class LandmarkNetwork(nn.Module):
         self.refine = nn.ModuleList(_convolution(fine, fine) for _, fine in pairs)
         self.heat = nn.Conv2d(widths[1], 1, 1)
         self.offsets = nn.Conv2d(widths[1], 2 * settings.points, 1)
-        nn.init.constant_(self.heat.bias, -4.0)  # faces are rare
+        nn.init.constant_(self.heat.get_parameter("bias"), -4.0)  # faces are rare
         _channels_last(self)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n r c"], Float[Tensor, "n p 2 r c"]]:
