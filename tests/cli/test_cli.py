@@ -367,7 +367,7 @@ BAD = {
         r"holds something else \(situ-direction-1\): expected a generator file",
     ),
     "picture as a model": ("sample -n 1 --model @black.png -o s.png", "cannot be read.*expected a generator file"),
-    "unknown device": ("sample -n 1 --device abacus -o s.png", 'no device "abacus" here: expected cpu, cuda'),
+    "unknown device": ("sample -n 1 --device abacus -o s.png", 'no device "abacus": expected auto, cpu, cuda'),
     "negative seed": ("sample -n 1 --seed -3 -o s.png", "a seed is a whole number from 0, got -3"),
     "truncation": ("sample -n 1 --truncation nan -o s.png", "truncation is a number from -2 to 2.*got nan"),
     "box outside": (
@@ -654,3 +654,19 @@ def test_a_class_of_a_model_without_any_is_refused(situ: Situ, model: tuple[str,
     said = situ("sample", *model, "--class", "1")
     assert said.code == 2
     assert "has no classes" in said.err
+
+
+def test_without_an_accelerator_the_cpu_does_and_it_is_said_once(
+    situ: Situ, model: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = torch.zeros
+
+    def refusing(*size: object, **options: object) -> torch.Tensor:
+        if "cuda" in str(options.get("device", "")):
+            raise RuntimeError("Found no NVIDIA driver on your system")
+        return zeros(*size, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    monkeypatch.setattr(torch, "zeros", refusing)
+    said = situ("sample", *model, "-n", "1", "--device", "cuda:1", "-o", "s.png", "--json")
+    assert said.code == 0
+    assert said.err.count("there is no cuda:1 on this machine: working on the CPU") == 1

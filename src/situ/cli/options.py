@@ -58,18 +58,30 @@ def open_on(
     """Open a model on a device, to draw pictures of one class where one is given.
 
     Raises:
-        ModelError: a device that is not there. GeneratorError: a class that the model does not have.
+        ModelError: no such model or device. GeneratorError: a class that the model does not have.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ModelError(f'no device "{device}" here: expected cpu, cuda, cuda:N or mps') from None
+    device = usable_device(device)
     pack = open_model(model, device, low_precision)
     if class_ is not None or class_names is not None:
         _choose_class(pack.generator, class_, class_names)
     return pack
+
+
+def usable_device(device: str) -> str:
+    """The device asked for, or the CPU, with a word about it, where an accelerator is not there.
+
+    Raises ModelError for what is no device at all.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        if device.partition(":")[0] not in ("cuda", "mps", "xpu"):
+            raise ModelError(f'no device "{device}": expected auto, cpu, cuda, cuda:N or mps') from None
+        say(f"there is no {device} on this machine: working on the CPU")
+        return "cpu"
+    return device
 
 
 def _choose_class(generator: Any, class_: str | None, class_names: Path | None) -> None:
