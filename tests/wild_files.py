@@ -25,7 +25,7 @@ from situ.core.generator import Generator
 from situ.core.latents import Latents
 from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED: dict[str, dict[str, Any]] = json.loads((GOLDEN / "checkpoints_published.json").read_text())
 FIR = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 TINY = StyleGAN2Settings(resolution=8, z_dim=8, w_dim=8, mapping_layers=2, channel_base=48, channel_max=6)
