@@ -12,6 +12,8 @@ from situ.core.generator import Generator
 from situ.core.images import Images
 from situ.core.region import Segmenter
 from situ.metrics.perceptual import FeatureDistance, PyramidDistance
+from situ.photos.align import FFHQ, Framing
+from situ.photos.landmarks import LandmarkFinder
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Pack:
     segmenter: Segmenter | None = None
     reader: FactorReader | None = None
     embed: Callable[[Images], Float[Tensor, "n e"]] | None = None
+    landmarks: LandmarkFinder | None = None  # finds the faces of a photo
+    framing: Framing = FFHQ  # how faces lie in the generator's pictures
     distance: FeatureDistance | PyramidDistance = field(default_factory=PyramidDistance)
     unit_distance: float = 0.02  # distance of strength 1
     best_subspaces: Mapping[str, str] = field(default_factory=dict)  # part -> where its directions are best

@@ -110,7 +110,7 @@ def face_crop(points: Float[Tensor, "k 2"], size: int, framing: Framing = FFHQ, 
     Raises:
         PhotoError: too small, or points that are no face.
     """
-    left_eye, right_eye, _, left_corner, right_corner = five_points(points).double()
+    left_eye, right_eye, _, left_corner, right_corner = five_points(points).cpu().double()
     eyes, mouth = (left_eye + right_eye) / 2, (left_corner + right_corner) / 2
     e, m = right_eye - left_eye, mouth - eyes
     along = e - torch.stack([-m[1], m[0]])

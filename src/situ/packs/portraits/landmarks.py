@@ -35,6 +35,7 @@ class PortraitLandmarks:
         """See `LandmarkFinder.find`; from left to right."""
         if min(photo.shape[-2:]) < 8:
             raise PhotoError(f"a photo of {photo.shape[-1]} x {photo.shape[-2]} pixels shows no face")
+        photo = photo.to(self.network.heat.weight)
         with torch.no_grad():
             points, heat = self._candidates(photo)
             found: list[Tensor] = []
@@ -44,7 +45,7 @@ class PortraitLandmarks:
                     face, certainty = self._again(photo, face)
                     if certainty > self.certain and not any(_is_same(face, other) for other in found):
                         found.append(face)
-        return sorted(found, key=lambda face: float(face[:, 0].mean()))
+        return sorted((face.cpu() for face in found), key=lambda face: float(face[:, 0].mean()))
 
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
         """The (rows, columns) that a photo is looked at in, largest first; never more than twice its own."""

@@ -16,6 +16,8 @@ from situ.checkpoints.native import load_stylegan2
 from situ.core.generator import Synthesis
 from situ.metrics.perceptual import FeatureDistance
 from situ.packs.pack import FactorReader, Pack
+from situ.packs.portraits.landmark_network import LandmarkNetwork, LandmarkSettings
+from situ.packs.portraits.landmarks import PORTRAIT, PortraitLandmarks
 from situ.packs.portraits.networks import (
     CIRCULAR,
     EmbedderSettings,
@@ -80,6 +82,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
     parser = _load(lambda s: PortraitParser(ParserSettings(**s)), "parser", device)
     predictor = _load(lambda s: FactorPredictor(PredictorSettings(**s)), "predictor", device)
     embedder = _load(lambda s: IdentityEmbedder(EmbedderSettings(**s)), "embedder", device)
+    finder = _load(lambda s: LandmarkNetwork(LandmarkSettings(**s)), "landmarks", device)
     part_of = {factor.name: factor.part for factor in FACTORS}
     return Pack(
         name="portraits",
@@ -95,6 +98,8 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
             classify=lambda images: predictor(images)[1].sigmoid(),
         ),
         embed=embedder,
+        landmarks=PortraitLandmarks(finder),
+        framing=PORTRAIT,
         distance=FeatureDistance("portrait-parser features", parser.features),
         unit_distance=UNIT_DISTANCE,
         best_subspaces=BEST_SUBSPACES,
