@@ -59,6 +59,20 @@ class EmbedderSettings:
         object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
 
 
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The architecture of `PortraitEncoder`."""
+
+    rows: int  # of W+
+    w_dim: int
+    widths: Sequence[int] = (32, 64, 96, 128)  # channels at 64, 32, 16 and 8 pixels
+    squeezed: int = 32  # channels of the 8 x 8 map that is flattened
+    hidden: int = 384  # units between the flattened map and the codes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
+
+
 def _convolution(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU."""
     return nn.Sequential(
@@ -168,3 +182,38 @@ class IdentityEmbedder(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         x = self.squeeze(self.encoder(images)[-1]).flatten(1)
         return functional.normalize(_precise(self.answer(x)), dim=1)
+
+
+class PortraitEncoder(nn.Module):
+    """Pictures (n, 3, any, any) in [-1, 1] -> codes of W+, (n, rows, w_dim).
+
+    One vector for all rows and a deviation for each, as in e4e (Tov et al., "Designing an encoder for StyleGAN image
+    manipulation", 2021): the smaller the deviations, the better a code can be edited.
+    """
+
+    w_avg: Tensor
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        cells = (SIZE >> (len(settings.widths) - 1)) ** 2
+        self.encoder = _Encoder(settings.widths)
+        self.squeeze = _convolution(settings.widths[-1], settings.squeezed, size=1)
+        self.hidden = nn.Linear(cells * settings.squeezed, settings.hidden)
+        self.base = nn.Linear(settings.hidden, settings.w_dim)
+        self.deviations = nn.Linear(settings.hidden, settings.rows * settings.w_dim)
+        nn.init.zeros_(self.deviations.weight)
+        nn.init.zeros_(self.deviations.bias)
+        self.register_buffer("w_avg", torch.zeros(settings.w_dim))
+        _channels_last(self)
+
+    def parts(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 w"], Float[Tensor, "n rows w"]]:
+        """What all rows share, and how each deviates from it."""
+        x = self.squeeze(self.encoder(images)[-1]).flatten(1)
+        x = functional.relu(self.hidden(x))
+        base = self.w_avg + _precise(self.base(x))
+        return base[:, None], _precise(self.deviations(x)).unflatten(1, (self.settings.rows, -1))
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n rows w"]:
+        base, deviations = self.parts(images)
+        return base + deviations
