@@ -351,9 +351,13 @@ def samples() -> dict[str, bytes]:
     weights = weights_of(network())
     average = tensorflow_network(to_tensorflow(weights), 4)
     names = {
-        **{"genforce": "genforce2-c0", "hammer": "hammer-2-c0", "hammer-stylegan3": "hammer-3t-c0"},
-        **{"stylegan1": "interfacegan-16", "stylegan1 2": "lelsd-16"},
-        **{"stylegan1 3": "genforce1-16-c0", "stylegan1 4": "hammer-1-c0"},
+        "genforce": "genforce2-c0",
+        "hammer": "hammer-2-c0",
+        "hammer-stylegan3": "hammer-3t-c0",
+        "stylegan1": "interfacegan-16",
+        "stylegan1 2": "lelsd-16",
+        "stylegan1 3": "genforce1-16-c0",
+        "stylegan1 4": "hammer-1-c0",
     }
     decoder = {f"decoder.{key}": value for key, value in to_rosinality(weights).items()}
     return {

@@ -22,10 +22,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as save_safetensors
+
+from situ.checkpoints import stylegan1, stylegan2, stylegan3
+from situ.checkpoints.open import open_checkpoint
+from situ.cli.main import run
+from situ.core.errors import ModelError, SituError
 from wild_files import (
+    PUBLISHED,
     TINY,
     Module,
     Network,
+    drawn,
     network,
     nvidia_attributes,
     nvidia_module,
@@ -39,10 +46,6 @@ from wild_files import (
     torch_file,
     weights_of,
 )
-
-from situ.checkpoints.open import open_checkpoint
-from situ.cli.main import run
-from situ.core.errors import ModelError, SituError
 
 WEIGHTS: dict[str, Any] = nvidia_weights(network())
 MEMORY = 64 << 20  # bytes that reading a small file may take
@@ -192,7 +195,8 @@ def own_header(**more: Any) -> bytes:
     return save_safetensors({"a": torch.zeros(2)}, {"situ": json.dumps(said)})
 
 
-BILLION = 10**12
+TRILLION = 10**12
+SIZE = (6, 6, 3, 3)  # of the weight
 # name: what makes the file, given the canary that must not appear
 CORPUS: dict[str, Callable[[Path], bytes]] = {
     # --- something wants to run
@@ -244,13 +248,14 @@ CORPUS: dict[str, Callable[[Path], bytes]] = {
     "module source": lambda p: in_snapshot(Module("Generator", {"_parameters": {}, "_modules": {}})),
     "class of another project": lambda p: in_snapshot(Calls(zipfile.ZipFile, str(p), "w")),
     # --- sizes that are only claimed
-    "trillion numbers": lambda p: weight(tensor((BILLION,), (1,))),
+    "trillion numbers": lambda p: weight(tensor((TRILLION,), (1,))),
     "trillion numbers of one": lambda p: weight(tensor((10**6, 10**6), (0, 0))),
     "many numbers of one": lambda p: weight(tensor((6, 6, 3, 10**7), (0, 0, 0, 0))),
-    "negative stride": lambda p: weight(tensor((4,), (-1,), 3)),
-    "negative size": lambda p: weight(tensor((-4,), (1,))),
-    "negative offset": lambda p: weight(tensor((4,), (1,), -1)),
-    "offset beyond": lambda p: weight(tensor((4,), (1,), 1)),
+    "negative stride": lambda p: weight(tensor(SIZE, (0, 0, 0, -1), 3)),
+    "negative size": lambda p: weight(tensor((-6, -6, 3, 3), (0, 0, 0, 0))),
+    "negative offset": lambda p: weight(tensor(SIZE, (0, 0, 0, 0), -1)),
+    "offset beyond": lambda p: weight(tensor(SIZE, (0, 0, 0, 1), 2)),
+    "strides beyond": lambda p: weight(tensor(SIZE, (54, 9, 3, 1))),
     "size of texts": lambda p: weight(tensor(("4",), (1,))),
     "sizes by the thousand": lambda p: weight(tensor((1,) * 5000, (1,) * 5000)),
     "storage longer than its bytes": lambda p: weight(tensor((4,), (1,), data=legacy(count=2**40))),
@@ -379,6 +384,33 @@ def test_hostile_files_are_one_line(name: str, tmp_path: Path, unchecked: None) 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("reader", "network_class", "content"),
+    [
+        (stylegan2, "StyleGAN2Network", {**WEIGHTS, "synthesis.b4.conv1.weight": torch.zeros(5000, 1, 1, 1)}),
+        (
+            stylegan1,
+            "StyleGAN1Network",
+            {**drawn(PUBLISHED["lelsd-16"]), "g_style.style_layers.4x4_0.lin.weight": torch.zeros(1, 5000)},
+        ),
+        (
+            stylegan3,
+            "StyleGAN3Network",
+            {**drawn(PUBLISHED["hammer-3t-c0"]), "synthesis.early_layer.affine.weight": torch.zeros(4, 5000)},
+        ),
+    ],
+)
+def test_no_network_is_made_for_sizes_that_tensors_deny(
+    reader: Any, network_class: str, content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(settings: object) -> None:
+        raise AssertionError(f"memory was about to be taken for {settings}")
+
+    monkeypatch.setattr(reader, network_class, made)
+    (tmp_path / "a").write_bytes(torch_file(content))
+    assert "do not agree with each other in size" in complaint_about(tmp_path / "a")
+
+
 def test_these_files_are_hostile_indeed(tmp_path: Path) -> None:
     pickle.loads(CORPUS["os.system"](tmp_path / "canary"))
     assert (tmp_path / "canary").exists()
@@ -432,7 +464,9 @@ def test_truncated_files_are_one_line(name: str, tmp_path: Path, unchecked: None
         assert "\n" not in complaint
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_changed_bytes_give_a_generator_or_our_error(tmp_path: Path, unchecked: None, data: st.DataObject) -> None:
     content = bytearray(SAMPLES[data.draw(st.sampled_from(sorted(SAMPLES)))])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_biggan import SMALL, ajbrock_content, huggingface_content, huggingface_defaults
 
 from situ.checkpoints.biggan import build_ajbrock_biggan, build_huggingface_biggan
 from situ.checkpoints.native import (
@@ -25,13 +26,13 @@ from situ.checkpoints.open import read_checkpoint
 from situ.checkpoints.weights import Options
 from situ.core.errors import GeneratorError, ModelError
 from situ.core.generator import Generator
+from situ.generators.style_based import Noise
 from situ.generators.stylegan1 import StyleGAN1
 from situ.generators.stylegan1_network import StyleGAN1Network, StyleGAN1Settings
 from situ.generators.stylegan2 import StyleGAN2
 from situ.generators.stylegan3 import StyleGAN3
 from situ.generators.stylegan3_network import StyleGAN3Network, StyleGAN3Settings
 from situ.packs.portraits.portraits import FOLDER
-from test_biggan import SMALL, ajbrock_content, huggingface_content, huggingface_defaults
 from toys import TileGenerator
 from wild_files import TINY, draw_weights, network, pictures_of
 
@@ -109,7 +110,8 @@ def test_names_of_classes_are_kept(tmp_path: Path) -> None:
 
 def test_the_noise_of_a_generator_is_kept(tmp_path: Path) -> None:
     made = network()
-    for noise, kept in (("none", "none"), ("const", "const"), ("random", "const")):
+    cases: list[tuple[Noise, Noise]] = [("none", "none"), ("const", "const"), ("random", "const")]
+    for noise, kept in cases:
         save_generator(StyleGAN2(made, noise, torch.Generator()), tmp_path / "a.safetensors")
         assert load_stylegan2(tmp_path / "a.safetensors").noise == kept
     save_stylegan2(made, tmp_path / "a.safetensors", noise="none")
@@ -128,8 +130,9 @@ def test_the_bundled_file_is_of_the_first_format() -> None:
 
 
 def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    tiles: Any = TileGenerator(rotate=False)
     with pytest.raises(ModelError, match="hold StyleGANs and BigGANs, got NoneType"):
-        save_generator(TileGenerator(rotate=False), tmp_path / "a.safetensors")
+        save_generator(tiles, tmp_path / "a.safetensors")
     made = network()
     with torch.no_grad():
         made.mapping.get_parameter("fc0.bias")[0] = 1e6
@@ -140,7 +143,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
 
 def test_another_architecture_is_no_stylegan2(tmp_path: Path) -> None:
     save_generator(stylegan1(), tmp_path / "a.safetensors")
-    with pytest.raises(GeneratorError, match="holds stylegan1-16px-.*expected a StyleGAN2"):
+    with pytest.raises(GeneratorError, match=r"holds stylegan1-16px-.*expected a StyleGAN2"):
         load_stylegan2(tmp_path / "a.safetensors")
 
 
@@ -200,7 +203,7 @@ def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
     ):
         save_stylegan2(network(), path)
         rewritten(path, {}, **tensors)
-        with pytest.raises(ModelError, match="mapping.*expected a generator file"):
+        with pytest.raises(ModelError, match=r"mapping.*expected a generator file"):
             load_generator(path)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ModelError, match="cannot be read"):

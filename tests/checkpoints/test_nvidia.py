@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from situ.checkpoints.open import open_checkpoint, read_checkpoint
+from situ.core.errors import ModelError
+from situ.generators.stylegan2 import StyleGAN2
+from situ.generators.stylegan3 import StyleGAN3
+from situ.generators.stylegan3_network import StyleGAN3Network, StyleGAN3Settings
 from wild_files import (
     DISCRIMINATOR,
     FIR,
@@ -26,12 +32,6 @@ from wild_files import (
     weights_of,
     write,
 )
-
-from situ.checkpoints.open import open_checkpoint, read_checkpoint
-from situ.core.errors import ModelError
-from situ.generators.stylegan2 import StyleGAN2
-from situ.generators.stylegan3 import StyleGAN3
-from situ.generators.stylegan3_network import StyleGAN3Network, StyleGAN3Settings
 
 SMALL3 = StyleGAN3Settings(resolution=16, z_dim=8, w_dim=8, channel_base=64, channel_max=8, num_layers=5)
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_biggan import SMALL, ajbrock_content, huggingface_content, huggingface_defaults
-from wild_files import network, pictures_of, samples, snapshot, torch_file, weights_of, write
 
 from situ.checkpoints.native import save_generator
 from situ.checkpoints.open import FORMATS, open_checkpoint, read_checkpoint, read_content
@@ -19,6 +18,7 @@ from situ.core.errors import ModelError
 from situ.core.generator import Generator
 from situ.generators.stylegan2 import StyleGAN2
 from situ.packs.library import open_model
+from wild_files import network, pictures_of, samples, snapshot, torch_file, weights_of, write
 
 SAMPLES = {
     **samples(),

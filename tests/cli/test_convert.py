@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from wild_files import network, pictures_of, snapshot, torch_file, weights_of
 
 from situ.checkpoints.native import load_generator
 from situ.cli.main import run
 from situ.generators.stylegan2 import StyleGAN2
+from wild_files import network, pictures_of, snapshot, torch_file, weights_of
 
 NAME = StyleGAN2(network()).name
 Situ = Callable[..., tuple[int, str, str]]

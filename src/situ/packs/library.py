@@ -36,5 +36,6 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
         known = ", ".join([*PACKS, *installed])
         raise ModelError(f'no model "{name}": give the path of a generator file or one of {known}')
     opened = read_checkpoint(name, Options(device, low_precision=low_precision))
-    card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in opened.notes)])
+    foreign = opened.format.name != "situ"
+    card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in opened.notes)]) if foreign else ""
     return Pack(Path(name).stem, opened.generator, licence=opened.licence, card=card)
