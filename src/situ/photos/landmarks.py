@@ -55,14 +55,14 @@ def five_points(points: Float[Tensor, "k 2"]) -> Float[Tensor, "5 2"]:
 class GivenPoints:
     """Faces whose points are known: clicked, or from elsewhere."""
 
-    faces: Sequence[Sequence[Sequence[float]] | Tensor]  # of each face 5, 68, 468 or 478 points (x, y)
+    faces: Sequence[Any]  # tensors or lists: of each face 5, 68, 468 or 478 points (x, y)
     source: str = "the points given"  # for messages
 
     def find(self, photo: Images) -> "list[Float[Tensor, 'k 2']]":
         """See `LandmarkFinder.find`. Raises PhotoError for what are no points, or points of another photo."""
         return [self._checked(face, photo) for face in self.faces]
 
-    def _checked(self, face: Sequence[Sequence[float]] | Tensor, photo: Images) -> Float[Tensor, "k 2"]:
+    def _checked(self, face: Any, photo: Images) -> Float[Tensor, "k 2"]:
         try:
             points = torch.as_tensor(face, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError):

@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from situ.core.errors import PhotoError
 from situ.core.images import Images, Masks, resize
-from situ.core.region import dilate
 from situ.photos.align import Crop, extract, inverse, resample
 
 Blend = Literal["difference", "replace", "poisson"]
@@ -52,7 +51,9 @@ class PasteBack:
         if half == 0 or not changed.any():
             return changed
         # grown by as much as the blur then takes away: still 1 where something changed
-        return _blurred(dilate(changed, half), half) * _away_from_border(before, 2 * half)
+        grown = (_averaged(changed, half) > 0).to(changed.dtype)
+        soft = _averaged(_averaged(grown, half // 2), half - half // 2)
+        return soft * _away_from_border(before, 2 * half)
 
     def __call__(
         self, photo: Images, crop: Crop, before: Float[Tensor, "m 3 s s"], after: Float[Tensor, "m 3 s s"]
@@ -122,13 +123,11 @@ def _in_photo(picture: Float[Tensor, "1 c s s"], crop: Crop, place: Place) -> Fl
     return resample(picture, matrix, (rows.stop - rows.start, columns.stop - columns.start), "border")
 
 
-def _blurred(mask: Masks, radius: int) -> Masks:
-    """Averaged twice, together over `radius` pixels each way: a smooth edge of bounded width."""
-    for size in (radius // 2, radius - radius // 2):
-        if size:
-            padded = functional.pad(mask, (size, size, size, size), mode="replicate")
-            mask = functional.avg_pool2d(padded, 2 * size + 1, 1)
-    return mask
+def _averaged(mask: Masks, radius: int) -> Masks:
+    """The mean over the square of `radius` pixels each way, one axis after the other."""
+    size = 2 * radius + 1
+    padded = functional.pad(mask, (radius, radius, radius, radius), mode="replicate")
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (size, 1), 1), (1, size), 1)
 
 
 def _away_from_border(picture: Images, radius: int) -> Masks:
