@@ -1,8 +1,10 @@
 """Photos of every kind, what is kept of them, and files that are none."""
 
 import contextlib
+import struct
 import sys
 import types
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +77,6 @@ def test_pictures_of_every_mode(tmp_path: Path) -> None:
 
 def test_sixteen_bit_colours_are_brought_to_eight(tmp_path: Path) -> None:
     """A PNG of 16-bit RGB, which Pillow does not write: made by hand."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -127,6 +127,22 @@ def test_metadata_are_kept(tmp_path: Path) -> None:
             assert image.info["icc_profile"] == profile
             assert image.getexif()[MAKER] == "a camera"
             assert ORIENTATION not in image.getexif()
+
+
+def test_thumbnails_of_the_unedited_photo_are_dropped(tmp_path: Path) -> None:
+    thumbnail = b"\xff\xd8unedited\xff\xd9"
+    first = struct.pack("<HHHII", 1, MAKER, 2, 4, int.from_bytes(b"cam\0", "little")) + struct.pack("<I", 26)
+    second = struct.pack("<H", 2) + struct.pack("<HHII", 0x0201, 4, 1, 56) + struct.pack("<HHII", 0x0202, 4, 1, 12)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + first + second + struct.pack("<I", 0) + thumbnail
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert b"unedited" in (tmp_path / "a.jpg").read_bytes()
+    photo = read_photo(tmp_path / "a.jpg")
+    photo.save(tmp_path / "b.jpg")
+    assert b"unedited" not in (tmp_path / "b.jpg").read_bytes()
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.getexif()[MAKER] == "cam"
+    Image.new("RGB", (8, 8)).save(tmp_path / "c.jpg", exif=b"Exif\0\0not TIFF at all")
+    assert read_photo(tmp_path / "c.jpg").exif == b""
 
 
 def test_a_grey_profile_is_not_put_on_rgb(tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def open_picture(path: Path | str) -> Image.Image:
             warnings.simplefilter("ignore")  # of damaged metadata, which do no harm to the picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                upright.load()
+                image.load()
+                upright = _upright(image)
                 upright.format = image.format
                 return upright
     except FileNotFoundError:
@@ -109,6 +109,16 @@ def open_picture(path: Path | str) -> Image.Image:
         raise ImageError(f"{path} is larger than pictures may be ({error}): shrink it first") from None
     except Exception as error:  # on damaged files, Pillow's readers raise nearly anything
         raise ImageError(f"{path} is not a picture that can be read ({error})") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """With its EXIF orientation applied, or as it is where the EXIF data are damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged entries raise nearly anything, and do no harm to the picture
+        copy = image.copy()
+        copy.info.pop("exif", None)
+        return copy
 
 
 def load_image(path: Path | str, resolution: int | None = None, transparent: str = "white") -> Float[Tensor, "1 3 h w"]:

@@ -1,11 +1,12 @@
 """Photos in and out: what must be remembered of a file so that the edited photo can take its place."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from situ.core.errors import ImageError, PhotoError
@@ -23,7 +24,7 @@ class Photo:
     name: str = "photo"
     format: str = ""  # as Pillow names it: "JPEG", "PNG"
     profile: bytes = b""  # ICC, of RGB colours
-    exif: bytes = b""  # without orientation: the picture is upright
+    exif: bytes = b""  # without orientation and thumbnail
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,8 +96,21 @@ def read_photo(path: Path | str) -> Photo:
         path.name,
         picture.format or "",
         profile if profile[16:20] == b"RGB " else b"",  # one of CMYK or grey does not describe our pixels
-        exif if isinstance(exif, bytes) else b"",
+        _for_upright(exif),
     )
+
+
+def _for_upright(exif: bytes) -> bytes:
+    """EXIF without orientation and without the thumbnail, which would show the photo unedited; none if damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            entries = Image.Exif()
+            entries.load(exif)
+            entries.pop(ExifTags.Base.Orientation, None)
+            return entries.tobytes() if entries else b""
+    except Exception:  # whatever damaged entries make Pillow raise, the picture is fine
+        return b""
 
 
 def _prepare_heif(path: Path) -> None:
