@@ -63,7 +63,7 @@ def layers_from_pil(image: Image.Image) -> tuple[Float[Tensor, "1 3 h w"], Float
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Upright, and with 16-bit grey, which Pillow would clip at 255, brought to 8 bits."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
