@@ -4,6 +4,7 @@ Karras et al., "Analyzing and improving the image quality of StyleGAN" (2020). T
 `stylegan2_network.py`, its derivative in forward mode in `stylegan2_tangents.py`.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -37,9 +38,21 @@ class StyleGAN2(StyleBasedGenerator):
         """
         super().__init__("stylegan2", network, network.settings, network.steps, noise, rng)
         self.network = network
+        self.maps: Mapping[str, Tensor] = {}
         network.fuse()
         low = set(self.settings.resolutions[len(self.settings.resolutions) - low_precision_resolutions :])
         self._dtypes = [low_precision if s.resolution in low else torch.float32 for s in network.steps]
+
+    def noise_layers(self) -> dict[str, int]:
+        """The layers whose weights make use of noise, with the side of their maps."""
+        strengths = {s: self.network.layers[s.name].noise_strength for s in self.steps if s.kind != "rgb"}
+        return {s.name: s.resolution for s, strength in strengths.items() if strength != 0}
+
+    def with_noise(self, maps: Mapping[str, Float[Tensor, "n 1 _ _"]]) -> "StyleGAN2":
+        """The same generator with noise maps of one's own on some layers, a map for every picture; differentiable."""
+        made = copy.copy(self)
+        made.maps = maps
+        return made
 
     def styles(self, ws: Float[Tensor, "n rows w"]) -> list[Tensor]:
         """See `StyleBasedGenerator.styles`."""
@@ -57,6 +70,8 @@ class StyleGAN2(StyleBasedGenerator):
 
     def _noise(self, index: int, n: int) -> Tensor | None:
         step = self.steps[index]
+        if step.name in self.maps:
+            return self.maps[step.name]
         stored = None if step.kind == "rgb" else self.network.synthesis.get_buffer(f"{step.name}.noise_const")
         return self.noise_map(stored, n)
 

@@ -29,13 +29,22 @@ class FeatureDistance:
 
     def between(self, a: Images, b: Images) -> Float[Tensor, " n"]:
         """Distance of each pair of pictures; differentiable."""
-        distances = []
-        for p, q in zip(self.features(a), self.features(b), strict=True):
-            distances.append((_unit(p) - _unit(q)).square().sum(dim=1).mean(dim=(1, 2)))
-        return torch.stack(distances).mean(dim=0)
+        return _apart(self.features(a), [_unit(q) for q in self.features(b)])
+
+    def against(self, target: Images) -> Callable[[Images], Float[Tensor, " n"]]:
+        """The distance from pictures that stay, whose features are computed once."""
+        with torch.no_grad():
+            kept = [_unit(q) for q in self.features(target)]
+        return lambda images: _apart(self.features(images), kept)
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return self.between(edited.before, edited.after)
+
+
+def _apart(features: Sequence[Tensor], kept: Sequence[Tensor]) -> Float[Tensor, " n"]:
+    """Distance of features from others, which are of unit length along the channels."""
+    layers = [(_unit(p) - q).square().sum(dim=1).mean(dim=(1, 2)) for p, q in zip(features, kept, strict=True)]
+    return torch.stack(layers).mean(dim=0)
 
 
 def _unit(r: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
