@@ -1,7 +1,7 @@
 """MAGEC: inversion that asks of a latent that it explains what the photo shows, and that edits do what they say.
 
-Grechka, Goudou, Cord, "MAGECally invert images for realistic editing" (2021), eq. 2-3. Besides the losses of pictures, a
-linear layer LinkNet predicts the photo's description d = F(x) from the latent w, and from the latent after every edit
+Grechka, Goudou, Cord, "MAGECally invert images for realistic editing" (2021), eq. 2-3. Besides the losses of pictures,
+a linear layer LinkNet predicts the photo's description d = F(x) from the latent w, and from the latent after every edit
 e_i the description with attribute i turned over:
 
     L_MAGEC = L_F(LinkNet(w), d) + mean_i L_F(LinkNet(e_i(w)), d_{e_i})

@@ -11,6 +11,7 @@ from situ.core.discovery import Calibration
 from situ.core.generator import Generator
 from situ.core.images import Images
 from situ.core.region import Segmenter
+from situ.inversion.encoder import ImageEncoder
 from situ.metrics.perceptual import FeatureDistance, PyramidDistance
 from situ.photos.align import FFHQ, Framing
 from situ.photos.landmarks import LandmarkFinder
@@ -44,6 +45,7 @@ class Pack:
     segmenter: Segmenter | None = None
     reader: FactorReader | None = None
     embed: Callable[[Images], Float[Tensor, "n e"]] | None = None
+    encoder: ImageEncoder | None = None  # finds a picture's code of W+ in one pass
     landmarks: LandmarkFinder | None = None  # finds the faces of a photo
     framing: Framing = FFHQ  # how faces lie in the generator's pictures
     distance: FeatureDistance | PyramidDistance = field(default_factory=PyramidDistance)

@@ -1,4 +1,4 @@
-"""The three frozen networks that look at a portrait: which part is where, what factors it shows, who it is.
+"""The four frozen networks that look at a portrait: which part is where, what factors it shows, who it is, its code.
 
 All look at 64 pixels and take pictures of any size, resized with an anti-aliased filter. They learnt from
 rendered portraits (recipes/portraits). Use them in `eval()` mode: while learning they normalise by the batch.
@@ -16,7 +16,7 @@ from torch.nn import functional
 from situ.core.images import resize
 from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, PARTS
 
-SIZE = 64  # pixels at which all three networks look
+SIZE = 64  # pixels at which all four networks look
 
 CIRCULAR: tuple[int, ...] = tuple(i for i, factor in enumerate(FACTORS) if factor.name.endswith("_hue"))
 """The factors that go once round: 0 and 1 are the same colour."""
@@ -207,13 +207,13 @@ class PortraitEncoder(nn.Module):
         self.register_buffer("w_avg", torch.zeros(settings.w_dim))
         _channels_last(self)
 
-    def parts(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 w"], Float[Tensor, "n rows w"]]:
+    def parts(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1 d"], Float[Tensor, "n rows d"]]:
         """What all rows share, and how each deviates from it."""
         x = self.squeeze(self.encoder(images)[-1]).flatten(1)
         x = functional.relu(self.hidden(x))
         base = self.w_avg + _precise(self.base(x))
         return base[:, None], _precise(self.deviations(x)).unflatten(1, (self.settings.rows, -1))
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n rows w"]:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n rows d"]:
         base, deviations = self.parts(images)
         return base + deviations

@@ -1,4 +1,4 @@
-"""The bundled pack: a StyleGAN2 of rendered portraits with its parser, factor predictor and identity embedder."""
+"""The bundled pack: a StyleGAN2 of rendered portraits with its parser, predictor, identity embedder and encoder."""
 
 import copy
 import json
@@ -21,9 +21,11 @@ from situ.packs.portraits.landmarks import PORTRAIT, PortraitLandmarks
 from situ.packs.portraits.networks import (
     CIRCULAR,
     EmbedderSettings,
+    EncoderSettings,
     FactorPredictor,
     IdentityEmbedder,
     ParserSettings,
+    PortraitEncoder,
     PortraitParser,
     PredictorSettings,
 )
@@ -82,6 +84,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
     parser = _load(lambda s: PortraitParser(ParserSettings(**s)), "parser", device)
     predictor = _load(lambda s: FactorPredictor(PredictorSettings(**s)), "predictor", device)
     embedder = _load(lambda s: IdentityEmbedder(EmbedderSettings(**s)), "embedder", device)
+    encoder = _load(lambda s: PortraitEncoder(EncoderSettings(**s)), "encoder", device)
     finder = _load(lambda s: LandmarkNetwork(LandmarkSettings(**s)), "landmarks", device)
     part_of = {factor.name: factor.part for factor in FACTORS}
     return Pack(
@@ -98,6 +101,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
             classify=lambda images: predictor(images)[1].sigmoid(),
         ),
         embed=embedder,
+        encoder=encoder,
         landmarks=PortraitLandmarks(finder),
         framing=PORTRAIT,
         distance=FeatureDistance("portrait-parser features", parser.features),
