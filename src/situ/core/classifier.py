@@ -16,7 +16,7 @@ class AttributeClassifier(Protocol):
     @property
     def attributes(self) -> tuple[str, ...]: ...
 
-    def classify(self, images: Images) -> Float[Tensor, "n a"]:
+    def classify(self, images: Images, /) -> Float[Tensor, "n a"]:
         """Probability of every attribute; differentiable."""
         ...
 

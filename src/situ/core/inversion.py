@@ -33,6 +33,7 @@ class Inversion:
     history: Mapping[str, Float[Tensor, "steps n"]] = field(default_factory=dict)  # the same after every step
     noise: Mapping[str, Float[Tensor, "n 1 _ _"]] = field(default_factory=dict)  # layer -> optimised noise map
     complete: bool = True  # False where Ctrl-C ended it early; the best so far is kept
+    about: tuple[Mapping[str, Any], ...] = ()  # of each picture: its photo and crop, as JSON can hold it
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -44,6 +45,7 @@ class Inversion:
             losses={name: values[index] for name, values in self.losses.items()},
             history={name: values[:, index] for name, values in self.history.items()},
             noise={name: values[index] for name, values in self.noise.items()},
+            about=self.about[index],
         )
 
     def save(self, path: Path | str) -> None:
@@ -54,6 +56,7 @@ class Inversion:
             "truncation": self.latents.truncation,
             "found_by": self.found_by,
             "complete": self.complete,
+            "about": list(self.about),
         }
         tensors = {"values": self.latents.values}
         if self.latents.labels is not None:
@@ -87,6 +90,7 @@ def load_inversion(path: Path | str, generator: str | None = None) -> Inversion:
             named("history"),
             named("noise"),
             bool(header["complete"]),
+            tuple(header["about"]),
         )
         if any(len(values) != len(latents) for values in [*found.losses.values(), *found.noise.values()]):
             raise ValueError("losses and codes of different numbers")

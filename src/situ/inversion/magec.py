@@ -188,9 +188,9 @@ class MAGEC:
         if min(self.first_steps, self.second_steps) < 0 or not self.first_steps + self.second_steps:
             raise InversionError(f"MAGEC takes one step or more, got {self.first_steps} and {self.second_steps}")
 
-    def refining(self, start: Inverter, steps: int = 40, lr: float = 0.03) -> "MAGEC":
-        """The settings for codes that are nearly right: the second phase alone, in smaller steps."""
-        return replace(self, start=start, first_steps=0, second_steps=steps, lr=lr)
+    def refining(self, start: Inverter, steps: int = 40) -> "MAGEC":
+        """The settings for codes that are nearly right: the second phase alone, for fewer steps."""
+        return replace(self, start=start, first_steps=0, second_steps=steps)
 
     def invert(
         self, generator: Generator, target: Images, rng: torch.Generator, progress: Progress = silent

@@ -65,5 +65,9 @@ class PyramidDistance:
         levels = [difference if i == 0 else functional.avg_pool2d(difference, 2**i) for i in range(3)]
         return torch.stack([level.square().mean(dim=(1, 2, 3)) for level in levels]).mean(dim=0)
 
+    def against(self, target: Images) -> Callable[[Images], Float[Tensor, " n"]]:
+        """The distance from pictures that stay."""
+        return lambda images: self.between(images, target)
+
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return self.between(edited.before, edited.after)

@@ -4,7 +4,7 @@ Zhang et al., "The unreasonable effectiveness of deep features as a perceptual m
 make one: the convolutions of AlexNet or VGG-16 as torchvision names them, and five small linear heads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,14 +119,21 @@ class LPIPS(nn.Module):
                 found.append(x / (_length(x) + 1e-10))
         return found
 
-    def _weighed(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        pairs = zip(self.activations(a), self.activations(b), strict=True)
+    def against(self, target: Float[Tensor, "n 3 h w"]) -> Callable[[Tensor], Tensor]:
+        """The distance from pictures that stay, whose activations are computed once."""
+        with torch.no_grad():
+            kept = self.activations(target)
+        return lambda images: _mean(self._weighed(self.activations(images), kept))
+
+    def _weighed(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+        """The layers' maps of two pictures' activations."""
+        pairs = zip(a, b, strict=True)
         heads = [self.get_submodule(f"lin{k}.model") for k in range(len(self.plan.taps))]
         return [head((p - q).square()) for head, (p, q) in zip(heads, pairs, strict=True)]
 
     def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
         """Distance of each pair: 0 for equal pictures; differentiable."""
-        return torch.stack([each.mean(dim=(1, 2, 3)) for each in self._weighed(a, b)]).sum(dim=0)
+        return _mean(self._weighed(self.activations(a), self.activations(b)))
 
     def between(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
         """The same, as the other distances call it."""
@@ -135,10 +142,13 @@ class LPIPS(nn.Module):
     def maps(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
         """Where each pair differs: the layers' maps at the size of the pictures, summed."""
         size = (a.shape[-2], a.shape[-1])
-        found = [
-            functional.interpolate(each, size, mode="bilinear", align_corners=False) for each in self._weighed(a, b)
-        ]
+        weighed = self._weighed(self.activations(a), self.activations(b))
+        found = [functional.interpolate(each, size, mode="bilinear", align_corners=False) for each in weighed]
         return torch.stack(found).sum(dim=0)
+
+
+def _mean(maps: Sequence[Tensor]) -> Float[Tensor, " n"]:
+    return torch.stack([each.mean(dim=(1, 2, 3)) for each in maps]).sum(dim=0)
 
 
 def _length(x: Tensor) -> Tensor:

@@ -1,0 +1,118 @@
+"""A photo through a pack: its faces cut out, inverted, edited, and put back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from situ.core.direction import Edit
+from situ.core.errors import PhotoError, SituError
+from situ.core.images import Images
+from situ.core.inversion import Inversion, Inverter, invert
+from situ.core.progress import Progress, silent
+from situ.core.traversal import synthesize_edits
+from situ.packs.pack import Pack
+from situ.photos.align import Crop, box_crop, extract, face_crops
+from situ.photos.landmarks import LandmarkFinder
+from situ.photos.paste_back import PasteBack
+from situ.photos.read import Photo, read_photo
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """Which parts of photos are meant."""
+
+    box: tuple[int, int, int, int] | None = None  # row and column of the centre, height, width; no face is looked for
+    finder: LandmarkFinder | None = None  # None: the pack's own
+    faces: Sequence[int] | None = None  # numbers of the faces wanted; None: all
+
+
+@dataclass(frozen=True)
+class CutPhoto:
+    """A photo and its crops, the pictures that are inverted."""
+
+    path: Path
+    photo: Photo
+    crops: tuple[Crop, ...]
+    pictures: Float[Tensor, "n 3 s s"]
+
+
+@dataclass(frozen=True)
+class InvertedPhotos:
+    """Photos with the codes of their crops, and those that could not be used."""
+
+    photos: tuple[CutPhoto, ...]
+    inversion: Inversion | None  # of all crops in order; None where no photo could be used
+    failed: dict[Path, str] = field(default_factory=dict)
+
+    def of(self, index: int) -> Inversion:
+        """The codes of one photo's crops."""
+        assert self.inversion is not None
+        first = sum(len(each.crops) for each in self.photos[:index])
+        return self.inversion[first : first + len(self.photos[index].crops)]
+
+
+def cut_photo(pack: Pack, path: Path, cutting: Cutting) -> CutPhoto:
+    """Read a photo and cut out what is meant.
+
+    Raises:
+        PhotoError, ImageError: no photo, no such face, a pack that finds none.
+    """
+    photo, size = read_photo(path), pack.generator.resolution
+    image = photo.over().to(pack.generator.device)
+    if cutting.box is not None:
+        crops = [box_crop(image, *cutting.box, size)]
+    elif photo.size == (size, size) and cutting.finder is None and cutting.faces is None:
+        crops = [box_crop(image, size // 2, size // 2, size, size, size)]  # of the generator's size: cut out already
+    else:
+        finder = cutting.finder or pack.landmarks
+        if finder is None:
+            raise PhotoError(
+                f"{pack.name} finds no faces: give their points (--points FILE), or a box (--crop "
+                "row,column,height,width)"
+            )
+        crops = face_crops(image, finder, size, cutting.faces, pack.framing)
+    pictures = torch.cat([extract(image, crop).clamp(-1, 1) for crop in crops])
+    return CutPhoto(path, photo, tuple(crops), pictures)
+
+
+def invert_photos(
+    pack: Pack,
+    paths: Sequence[Path],
+    inverter: Inverter,
+    rng: torch.Generator,
+    cutting: Cutting | None = None,
+    progress: Progress = silent,
+) -> InvertedPhotos:
+    """Cut and invert photos, whose crops share the passes. One that cannot be used leaves its reason, and the others go
+    on."""
+    cut: list[CutPhoto] = []
+    failed: dict[Path, str] = {}
+    for path in paths:
+        try:
+            cut.append(cut_photo(pack, path, cutting or Cutting()))
+        except SituError as error:
+            failed[path] = str(error)
+    if not cut:
+        return InvertedPhotos((), None, failed)
+    found = invert(pack.generator, torch.cat([each.pictures for each in cut]), inverter, rng, progress)
+    about = [{"photo": each.path.name, "crop": crop.described()} for each in cut for crop in each.crops]
+    return InvertedPhotos(tuple(cut), replace(found, about=tuple(about)), failed)
+
+
+def edit_photo(
+    pack: Pack, cut: CutPhoto, inversion: Inversion, edit: Edit, paste: PasteBack, force: bool = False
+) -> tuple[Photo, Float[Tensor, "n 2 3 s s"]]:
+    """Edit all crops of a photo and put them back.
+
+    Returns:
+        the photo, and of each crop its inversion before and after the edit.
+    """
+    pictures = synthesize_edits(pack.generator, inversion.latents, [Edit(), edit], force).clamp(-1, 1)
+    image: Images = cut.photo.image
+    for crop, (before, after) in zip(cut.crops, pictures.cpu(), strict=True):
+        image = paste(image, crop, before[None], after[None])
+    return cut.photo.with_image(image), pictures
