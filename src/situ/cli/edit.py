@@ -7,31 +7,45 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import Tensor
 
 from situ.cli.options import (
+    Blended,
     Class,
     ClassNames,
+    CropBox,
     Device,
+    Faces,
     Force,
+    InversionMethod,
+    InversionSteps,
     Json,
     LatentsFile,
     Model,
+    Points,
     Seeds,
     Truncation,
+    cutting_of,
     latents_of,
+    new_rng,
     open_on,
     parse_application,
     require_folder,
     require_picture_path,
 )
-from situ.cli.output import emit_json, say
+from situ.cli.output import emit_json, progress_bar, say
 from situ.core.direction import Edit
-from situ.core.errors import DirectionError
+from situ.core.errors import DirectionError, PhotoError
 from situ.core.files import write_whole
 from situ.core.images import save_image, sheet
+from situ.core.inversion import Inversion
 from situ.core.traversal import synthesize_edits
-from situ.figures.overlays import heat_map
+from situ.figures.overlays import enlarge, heat_map
 from situ.figures.sheets import Grid, Row, draw_grid, save_page
+from situ.packs.inverters import inverter_named
+from situ.packs.pack import Pack
+from situ.packs.photos import CutPhoto, Cutting, edit_photo, invert_photos, inverted_before
+from situ.photos.paste_back import PasteBack
 
 
 def edit(
@@ -45,6 +59,15 @@ def edit(
     save_stack: Annotated[Path | None, typer.Option("--save-stack", help="write the whole stack as JSON")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="the picture to write")] = Path("edited.png"),
     compare: Annotated[bool, typer.Option("--compare", help="write before, after and difference side by side")] = False,
+    photo: Annotated[
+        Path | None, typer.Option("--photo", help="edit this photo: inverted (or by --latents), edited, put back")
+    ] = None,
+    crop: CropBox = None,
+    points: Points = None,
+    face: Faces = None,
+    method: InversionMethod = "refined",
+    steps: InversionSteps = None,
+    blend: Blended = "difference",
     seed: Seeds = None,
     latents_file: LatentsFile = None,
     truncation: Truncation = 0.7,
@@ -60,10 +83,22 @@ def edit(
     if save_stack:
         require_folder(save_stack.parent)
     pack = open_on(model, device, class_=class_, class_names=class_names)
-    texts = [*(_read_stack(stack) if stack else []), *(apply or [])]
+    texts = [*(read_stack(stack) if stack else []), *(apply or [])]
     if not texts:
         raise DirectionError("nothing to apply: give --apply FILE:STRENGTH or --stack FILE")
     whole = Edit(tuple(parse_application(text, pack.generator) for text in texts))
+    if photo is not None:
+        if latents_file:
+            cut, inversion = inverted_before(pack, photo, latents_file)
+        else:
+            cut, inversion = _inverted(pack, photo, cutting_of(crop, points, face), method, steps)
+        edited, pictures = edit_photo(pack, cut, inversion, whole, PasteBack(blend), force)
+        if compare:
+            _compare_photo(cut, pictures, out)
+        else:
+            edited.save(out)
+        _tell_photo(pack, cut, pictures, out, as_json)
+        return
     latents, captions = latents_of(pack.generator, seed, latents_file, truncation, [0])
     pictures = synthesize_edits(pack.generator, latents, [Edit(), whole], force)
     before, after = pictures[:, 0], pictures[:, 1]
@@ -99,6 +134,32 @@ def edit(
         say(f"wrote {out}: {moved}; strength 1 of a direction is {pack.unit_distance}")
 
 
+def _inverted(pack: Pack, path: Path, cutting: Cutting, method: str, steps: int | None) -> tuple[CutPhoto, Inversion]:
+    """Cut and invert one photo. Raises PhotoError where it cannot be used."""
+    with progress_bar("preparing") as progress:
+        inverter = inverter_named(method, pack, steps, None, progress)
+    with progress_bar(f"inverting ({method})") as progress:
+        found = invert_photos(pack, [path], inverter, new_rng(0), cutting, progress)
+    if found.inversion is None:
+        raise PhotoError(f"{path}: {found.failed[path]}")
+    return found.photos[0], found.inversion
+
+
+def _compare_photo(cut: CutPhoto, pictures: Tensor, out: Path) -> None:
+    shown = torch.cat([cut.pictures.to(pictures)[:, None], pictures], dim=1)
+    rows = [Row(f"face {k}", enlarge(each, 192)) for k, each in enumerate(shown)]
+    save_page(draw_grid(Grid(rows, cut.path.name, ["photo", "inverted", "edited"], cell=192)), out)
+
+
+def _tell_photo(pack: Pack, cut: CutPhoto, pictures: Tensor, out: Path, as_json: bool) -> None:
+    distance = pack.distance.between(pictures[:, 0], pictures[:, 1]).tolist()
+    crops = [crop.described() for crop in cut.crops]
+    if as_json:
+        emit_json({"photo": str(cut.path), "out": str(out), "distance": distance, "crops": crops})
+    else:
+        say(f"wrote {out}: {len(crops)} edited, moved by {sum(distance) / len(distance):.3f} ({pack.distance.name})")
+
+
 STACK_FORMAT = "situ-stack-1"
 
 
@@ -108,7 +169,8 @@ def _stack_text(texts: list[str], folder: Path) -> str:
     return json.dumps({"format": STACK_FORMAT, "apply": here}, indent=2)
 
 
-def _read_stack(path: Path) -> list[str]:
+def read_stack(path: Path) -> list[str]:
+    """The applications of a stack that --save-stack wrote. Raises DirectionError."""
     expected = "expected a stack as `situ edit --save-stack` writes it"
     try:
         content = json.loads(path.read_text())

@@ -14,11 +14,13 @@ from situ.cli.edit import edit
 from situ.cli.export_directions import export_directions
 from situ.cli.import_directions import import_directions
 from situ.cli.inspect import inspect
+from situ.cli.invert import invert
 from situ.cli.measure import measure_direction
 from situ.cli.models import models
 from situ.cli.output import messages
 from situ.cli.pack import pack_app
 from situ.cli.palette import palette
+from situ.cli.photos import photos
 from situ.cli.sample import sample
 from situ.cli.share_directions import directions_app
 from situ.cli.sweep import sweep
@@ -39,6 +41,8 @@ app.command()(inspect)
 app.command()(sample)
 app.add_typer(discover_app, name="discover")
 app.command()(edit)
+app.command()(invert)
+app.command()(photos)
 app.command()(palette)
 app.command()(sweep)
 app.command(name="measure")(measure_direction)

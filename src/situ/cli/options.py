@@ -10,17 +10,32 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from situ.checkpoints.native import format_of, is_safetensors
 from situ.cli.output import say
 from situ.core.classes import read_class_names
 from situ.core.direction import Direction, load_direction
-from situ.core.errors import DirectionError, FileError, GeneratorError, LatentError, ModelError, RegionError, SituError
+from situ.core.errors import (
+    DirectionError,
+    FileError,
+    GeneratorError,
+    LatentError,
+    ModelError,
+    PhotoError,
+    RegionError,
+    SituError,
+)
 from situ.core.generator import Generator
 from situ.core.images import WRITTEN, resize
+from situ.core.inversion import INVERSION_FILE, load_inversion
 from situ.core.latents import Latents, load_latents, parse_layers
 from situ.core.region import PRESETS, Box, Brush, Part, Region, Rest, load_brush, parse_part, preset
+from situ.packs.inverters import INVERTERS
 from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
+from situ.packs.photos import Cutting
 from situ.packs.segmenters import open_segmenter
+from situ.photos.landmarks import PointsFile
+from situ.photos.paste_back import Blend
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}, or yours) or a generator file")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
@@ -28,7 +43,9 @@ Class = Annotated[str | None, typer.Option("--class", help="of a conditional mod
 ClassNames = Annotated[Path | None, typer.Option("--class-names", help="a text with the name of a class a line")]
 Seed = Annotated[int, typer.Option("--seed", help="seed of the random numbers")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="seed of a picture; may be given several times")]
-LatentsFile = Annotated[Path | None, typer.Option("--latents", help="a latents file instead of seeds")]
+LatentsFile = Annotated[
+    Path | None, typer.Option("--latents", help="a latents file, or an inverted photo, instead of seeds")
+]
 Truncation = Annotated[float, typer.Option("--truncation", help="0 the mean picture ... 1 full variety")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable results on standard output")]
 Parts = Annotated[list[str] | None, typer.Option("--part", help="a part, or several joined (eyes+brows); repeatable")]
@@ -45,6 +62,15 @@ SegmenterFile = Annotated[
         "a DeepLab, the folder of a transformers model; with CLIPSeg, --part is any words",
     ),
 ]
+CropBox = Annotated[
+    str | None,
+    typer.Option("--crop", help="ROW,COLUMN,HEIGHT,WIDTH of a square, by its centre, instead of faces"),
+]
+Points = Annotated[Path | None, typer.Option("--points", help="the faces' 5 or 68 points, .json or .pts")]
+Faces = Annotated[list[int] | None, typer.Option("--face", help="number of a face, from 0; repeatable (default: all)")]
+InversionMethod = Annotated[str, typer.Option("--method", help=f"how photos are inverted: {', '.join(INVERTERS)}")]
+InversionSteps = Annotated[int | None, typer.Option("--steps", min=1, help="optimisation steps, not the method's")]
+Blended = Annotated[Blend, typer.Option("--blend", help="how an edit is put back: difference, replace or poisson")]
 Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
 
@@ -108,7 +134,7 @@ def latents_of(
     if file and seeds:
         raise LatentError("give --latents or --seed, not both")
     if file:
-        latents = load_latents(file, generator.name)
+        latents = _latents_in(file, generator.name)
         latents = generator.convert(latents.with_values(latents.values.float().to(generator.device)), latents.space)
         return latents, [f"{file.stem} {i}" for i in range(len(latents))]
     require_truncation(truncation)
@@ -117,6 +143,13 @@ def latents_of(
     values = torch.cat([row.values for row in rows])
     labels = None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None])
     return Latents(values, rows[0].space, labels, rows[0].truncation), [f"seed {seed}" for seed in chosen]
+
+
+def _latents_in(file: Path, generator: str) -> Latents:
+    """Of a latents file, or of an inversion."""
+    if file.is_file() and is_safetensors(file) and format_of(file) == INVERSION_FILE.format:
+        return load_inversion(file, generator).latents
+    return load_latents(file, generator)
 
 
 def require_truncation(truncation: float) -> float:
@@ -233,6 +266,19 @@ def parse_application(text: str, generator: Generator) -> tuple[Direction, float
         space = wide if len(direction.subspace.space.slices) == 1 else direction.subspace.space
         direction = direction.on_layers(parse_layers(layers, space), spaces)
     return direction, number
+
+
+def cutting_of(crop: str | None, points: Path | None, faces: list[int] | None) -> Cutting:
+    """Which parts of photos are meant. Raises PhotoError where two options say it."""
+    if crop is None:
+        return Cutting(None, PointsFile(points) if points else None, faces)
+    if points or faces:
+        raise PhotoError("--crop says where to look, so --points and --face have no say: give one or the other")
+    try:
+        row, column, height, width = (int(item) for item in crop.split(","))
+    except ValueError:
+        raise PhotoError(f'a crop is written ROW,COLUMN,HEIGHT,WIDTH in pixels of the photo, got "{crop}"') from None
+    return Cutting((row, column, height, width))
 
 
 def parse_number(text: str, what: str) -> float:

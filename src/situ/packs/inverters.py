@@ -36,7 +36,7 @@ def magec_of(pack: Pack, progress: Progress = silent) -> MAGEC:
         raise InversionError(
             f"MAGEC needs a classifier of attributes, and {pack.name} has none: --method optimization does without"
         )
-    attributes, path = Attributes(pack.reader), link_path(pack)
+    attributes, path = Attributes(pack.reader), pack.link or link_path(pack)
     if path.exists():
         link, editor = load_link(path, pack.generator.name, pack.generator.device)
         return MAGEC(pack.distance, attributes, link, editor, pack.embed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,7 @@ class Pack:
     reader: FactorReader | None = None
     embed: Callable[[Images], Float[Tensor, "n e"]] | None = None
     encoder: ImageEncoder | None = None  # finds a picture's code of W+ in one pass
+    link: Path | None = None  # file of MAGEC's LinkNet and editor, where they come with the pack
     landmarks: LandmarkFinder | None = None  # finds the faces of a photo
     framing: Framing = FFHQ  # how faces lie in the generator's pictures
     distance: FeatureDistance | PyramidDistance = field(default_factory=PyramidDistance)

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from situ.core.direction import Edit
-from situ.core.errors import PhotoError, SituError
+from situ.core.errors import InversionError, PhotoError, SituError
 from situ.core.images import Images
-from situ.core.inversion import Inversion, Inverter, invert
+from situ.core.inversion import Inversion, Inverter, invert, load_inversion
 from situ.core.progress import Progress, silent
 from situ.core.traversal import synthesize_edits
 from situ.packs.pack import Pack
@@ -116,3 +116,20 @@ def edit_photo(
     for crop, (before, after) in zip(cut.crops, pictures.cpu(), strict=True):
         image = paste(image, crop, before[None], after[None])
     return cut.photo.with_image(image), pictures
+
+
+def inverted_before(pack: Pack, path: Path, codes: Path) -> tuple[CutPhoto, Inversion]:
+    """A photo with codes that `situ invert` wrote for it.
+
+    Raises:
+        InversionError: codes of another generator, or that do not say where in the photo they belong.
+    """
+    inversion = load_inversion(codes, pack.generator.name)
+    places = [each["crop"] for each in inversion.about if each.get("crop")]
+    if len(places) != len(inversion):
+        raise InversionError(f"{codes} does not say where in the photo its codes belong: invert the photo again")
+    photo = read_photo(path)
+    crops = tuple(Crop.from_described(place) for place in places)
+    pictures = torch.cat([extract(photo.over().to(pack.generator.device), crop) for crop in crops])
+    moved = inversion.latents.with_values(inversion.latents.values.to(pack.generator.device))
+    return CutPhoto(path, photo, crops, pictures), replace(inversion, latents=moved)

@@ -102,6 +102,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
         ),
         embed=embedder,
         encoder=encoder,
+        link=FOLDER / "link.safetensors",
         landmarks=PortraitLandmarks(finder),
         framing=PORTRAIT,
         distance=FeatureDistance("portrait-parser features", parser.features),
