@@ -523,6 +523,7 @@ def test_help_lists_the_verbs(situ: Situ) -> None:
     assert said.code == 0
     verbs = {"demo", "models", "inspect", "sample", "discover", "edit", "palette", "sweep", "measure"}
     verbs |= {"compare", "clusters", "train-segmenter", "transfer", "convert", "pack", "directions", "import", "export"}
+    verbs |= {"invert", "photos"}
     assert set(command().found.commands) == verbs  # pyright: ignore[reportAttributeAccessIssue]
     for verb in verbs:
         assert re.search(rf"^[\s│|]*{verb}\s+[A-Z]", said.out, re.MULTILINE), f"{verb} has a line of help"
@@ -534,7 +535,8 @@ def test_help_of_lelsd(situ: Situ) -> None:
     expected = {
         "--out", "-o", "--part", "--box", "--mask", "--preset", "--segmenter", "--background", "--no-background",
         "--random", "--low-precision", "--no-low-precision", "--model", "-m", "--device", "--seed", "--json",
-        "--class", "--class-names", "--no-json", "--steps", "--start", "--as-coded", "--no-as-coded", "--as-published", "--no-as-published", "-k",
+        "--class", "--class-names", "--no-json",
+        "--steps", "--start", "--as-coded", "--no-as-coded", "--as-published", "--no-as-published", "-k",
     }  # fmt: skip
     settings = {each.name for each in fields(LELSD)} - {"k", "start", "layer_weights"}
     expected |= {f"--{name.replace('_', '-')}" for name in settings} | {"--layer-weight"}

@@ -104,7 +104,7 @@ class Optimization:
         )
 
 
-def require_positive(owner: str, **values: float) -> None:
+def require_positive(owner: str, **values: float | int) -> None:
     """Raises SituError for settings that are not above 0."""
     bad = {name: value for name, value in values.items() if not 0 < value < math.inf}
     if bad:
