@@ -16,7 +16,7 @@ demo: install ## find directions for parts of a portrait, edit with them, show t
 	$(BIN)/situ demo -o $(OUT)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install ## lint, types, import order
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from situ.core.inversion import invert
 from situ.generators.stylegan2 import StyleGAN2
 from situ.inversion.encoder import EncoderInversion
 from situ.networks.encoder import Encoder4Editing, encoder_from_state_dict
+from situ.packs.library import open_model
 from toys_networks import pictures, seeded, shapes_of
 from wild_files import network, to_rosinality, torch_file, weights_of, write
 
@@ -100,3 +101,13 @@ def test_an_encoder_that_is_none_or_does_not_fit_is_refused(tmp_path: Path) -> N
     damaged = {**file_of()["state_dict"], "encoder.latlayer1.bias": torch.full((8,), torch.nan)}
     with pytest.raises(ModelError, match=r"encoder\.latlayer1\.bias holds NaN"):
         read(file_of(state_dict=damaged), tmp_path)
+
+
+def test_a_model_of_such_a_file_inverts_with_its_encoder(tmp_path: Path) -> None:
+    pack = open_model(str(write(tmp_path / "a.pt", torch_file(file_of()))))
+    assert pack.encoder is not None
+    assert "not used" not in pack.card
+    opts = {**file_of()["opts"], "encoder_type": "SingleStyleCodeEncoder"}
+    pack = open_model(str(write(tmp_path / "b.pt", torch_file(file_of(opts=opts)))))
+    assert pack.encoder is None
+    assert "its encoder is not read: " in pack.card

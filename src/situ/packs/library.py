@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from situ.checkpoints.open import read_checkpoint
+from situ.checkpoints.encoder4editing import read_encoder_checkpoint
+from situ.checkpoints.open import read_checkpoint, read_content
 from situ.checkpoints.weights import Options
 from situ.core.errors import ModelError
 from situ.packs.pack import Pack
@@ -37,5 +38,13 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
         raise ModelError(f'no model "{name}": give the path of a generator file or one of {known}')
     opened = read_checkpoint(name, Options(device, low_precision=low_precision))
     foreign = opened.format.name != "situ"
-    card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in opened.notes)]) if foreign else ""
-    return Pack(Path(name).stem, opened.generator, licence=opened.licence, card=card)
+    notes, encoder = list(opened.notes), None
+    if opened.format.name == "encoder4editing":
+        options = Options(device)
+        try:
+            encoder = read_encoder_checkpoint(read_content(Path(name)), options).encoder
+            notes = options.notes
+        except ModelError as error:  # the generator is of use without it
+            notes.append(f"its encoder is not read: {error}")
+    card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in notes)]) if foreign else ""
+    return Pack(Path(name).stem, opened.generator, encoder=encoder, licence=opened.licence, card=card)
