@@ -357,3 +357,15 @@ def test_distances_are_positive_numbers(target: float) -> None:
 
 def test_every_refusal_is_an_error_of_ours() -> None:
     assert issubclass(DirectionError, SituError)
+
+
+def test_a_direction_of_w_moves_every_row_of_codes_of_w_plus() -> None:
+    gan = tiny_stylegan2()
+    codes = gan.sample(2, gan.spaces["w"], torch.Generator().manual_seed(0))
+    direction = Direction(torch.eye(8)[1], Subspace(gan.spaces["w"]), gan.name, "everything", "drawn", unit=0.5)
+    one = direction.apply(gan, codes, 2.0)
+    many = direction.apply(gan, gan.convert(codes, gan.spaces["w+"]), 2.0)
+    assert many.space.name == "w+"
+    torch.testing.assert_close(many.values, gan.convert(one, gan.spaces["w+"]).values)
+    with pytest.raises(LatentError, match="no unique code in w"):
+        direction.apply(gan, gan.convert(codes, gan.spaces["s"]), 1.0)

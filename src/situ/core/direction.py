@@ -175,6 +175,8 @@ class Edit:
     ) -> Latents:
         """Move latents by the whole stack, times a common strength (one number, or one per row).
 
+        A direction of W moves codes of W+ (inverted photos) by the same step in every row.
+
         Args:
             force: apply directions of other weights too, where the spaces agree.
 
@@ -189,6 +191,9 @@ class Edit:
             raise DirectionError(f"the strength of an edit must be a finite number, got {strength}")
         factor = strength if isinstance(strength, (int, float)) else strength[:, None].to(latents.values)
         for direction, amount in sorted(terms, key=lambda term: order.index(term[0].subspace.space.name)):
+            wide = latents.space
+            if wide.name == f"{direction.subspace.space.name}+":  # inverted codes: the same step in every row
+                direction = direction.on_layers(tuple(range(len(wide.slices))), generator.spaces)
             latents = generator.convert(latents, direction.subspace.space)
             move = direction.subspace.lift(direction.vector.to(latents.values))
             latents = latents.with_values(latents.values + factor * (amount * direction.unit) * move)
