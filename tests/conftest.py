@@ -23,3 +23,8 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: on two processes, the others fill the time that they take."""
+    items.sort(key=lambda item: "slow" not in item.keywords)

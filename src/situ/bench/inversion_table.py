@@ -47,11 +47,11 @@ def methods_of(pack: Pack) -> dict[str, Inverter]:
     refined = full.refining(start)
     return {
         "encoder": start,
-        "refined (encoder, 40 steps of MAGEC)": refined,
+        "refined": refined,
         "refined without MAGEC": replace(refined, magec=0.0),
-        "MAGEC, 200 steps from the mean code": full,
+        "MAGEC from the mean code": full,
         "without MAGEC": replace(full, magec=0.0),
-        "without MAGEC, 300 steps": replace(full, magec=0.0, first_steps=150, second_steps=150),
+        "without MAGEC 300 steps": replace(full, magec=0.0, first_steps=150, second_steps=150),
     }
 
 
@@ -147,8 +147,8 @@ def main() -> None:
     names = [name.strip() for name in arguments.methods.split(",") if name.strip()]
     found = run(arguments.n, names, arguments.out, print)
     pairs = [
-        ("refined (encoder, 40 steps of MAGEC)", "refined without MAGEC"),
-        ("MAGEC, 200 steps from the mean code", "without MAGEC"),
+        ("refined", "refined without MAGEC"),
+        ("MAGEC from the mean code", "without MAGEC"),
     ]
     for a, b in pairs:
         one, other = (found.get(f"{name}|{arguments.n}") for name in (a, b))
