@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from wild_files import PUBLISHED, drawn, draws_as_published, torch_file, write
 
 from situ.checkpoints.open import open_checkpoint, read_checkpoint
 from situ.core.errors import ModelError
 from situ.generators.stylegan1 import StyleGAN1
+from wild_files import PUBLISHED, drawn, draws_as_published, torch_file, write
 
 NO_MAPS = "the file has no maps of noise: they are drawn from a seed"
 

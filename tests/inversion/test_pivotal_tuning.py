@@ -184,7 +184,14 @@ def test_random_noise_and_noise_maps_of_the_photos() -> None:
     for noise in (maps, None):
         losses: list[str] = []
         one = replace(TUNING, steps=1, batch=1)
-        one.tune(generator, target, latents, rng(), lambda done, total, message="": losses.append(message), noise)
+        one.tune(
+            generator,
+            target,
+            latents,
+            rng(),
+            lambda done, total, message="", losses=losses: losses.append(message),
+            noise,
+        )
         first.append(float(losses[0].removeprefix("loss ")))
     assert first[0] < 1e-4 < 1e-3 < first[1]
 
