@@ -1,8 +1,8 @@
 """Whether an edit did what it was asked to: the rise of the edited attribute's probability, and tests between methods.
 
 The improved-target score t and the paired tests of MAGEC ("Editability", Table 2). The paper calls t a net difference
-and also says t is in [0, 1], which a net difference need not be. Here it is signed, in [-1, 1]: below 0, the edit went the
-wrong way.
+and also says t is in [0, 1], which a net difference need not be. Here it is signed, in [-1, 1]: below 0, the edit
+went the wrong way.
 """
 
 import math

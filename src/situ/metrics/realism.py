@@ -6,8 +6,8 @@ Kynkäänniemi et al., "Improved precision and recall metric for assessing gener
 
 over the half of the real features with the smallest r_i (which drops the outliers, whose balls are large and empty).
 R >= 1 says that g lies inside such a ball. **This reports R itself.** The published code prints R squared, having
-squared distances throughout: both are above 1 for the same pictures. The published features are VGG16's second fully connected
-layer on 50,000 pictures; scores of other features, or of other numbers of pictures, do not compare.
+squared distances throughout: both are above 1 for the same pictures. The published features are VGG16's second fully
+connected layer on 50,000 pictures; scores of other features, or of other numbers of pictures, do not compare.
 """
 
 from dataclasses import dataclass
