@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from wild_files import PUBLISHED, drawn, draws_as_published, torch_file, write
 
 from situ.checkpoints.open import open_checkpoint, read_checkpoint
 from situ.core.errors import ModelError
 from situ.generators.stylegan2 import StyleGAN2
 from situ.generators.stylegan3 import StyleGAN3
+from wild_files import PUBLISHED, drawn, draws_as_published, torch_file, write
 
 
 def hammer(name: str, **more: Any) -> dict[str, Any]:

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+
+from situ.checkpoints.open import open_checkpoint, read_checkpoint
+from situ.core.errors import ModelError
+from situ.generators.stylegan2 import StyleGAN2
 from wild_files import (
     PUBLISHED,
     TINY,
@@ -18,10 +22,6 @@ from wild_files import (
     weights_of,
     write,
 )
-
-from situ.checkpoints.open import open_checkpoint, read_checkpoint
-from situ.core.errors import ModelError
-from situ.generators.stylegan2 import StyleGAN2
 
 WEIGHTS = to_rosinality(weights_of(network()))
 MEAN = weights_of(network())["mapping.w_avg"]

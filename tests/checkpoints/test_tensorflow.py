@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from situ.checkpoints.open import open_checkpoint, read_checkpoint
+from situ.core.errors import ModelError
+from situ.generators.stylegan2 import StyleGAN2
 from wild_files import (
     PUBLISHED,
     TINY,
@@ -21,10 +25,6 @@ from wild_files import (
     weights_of,
     write,
 )
-
-from situ.checkpoints.open import open_checkpoint, read_checkpoint
-from situ.core.errors import ModelError
-from situ.generators.stylegan2 import StyleGAN2
 
 
 def variables(settings: Any = TINY) -> dict[str, np.ndarray]:
