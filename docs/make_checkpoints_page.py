@@ -35,9 +35,7 @@ that `SITU_WEIGHTS` names, in your data folder (`~/.local/share/situ/weights`), 
 
 def page() -> str:
     formats = [f"| `{each.name}` | {each.what} |" for each in FORMATS]
-    networks = [
-        f"| {each.what} | `{each.files[0]}` | {each.source} | {each.licence} |" for each in PUBLISHED.values()
-    ]
+    networks = [f"| {each.what} | `{each.files[0]}` | {each.source} | {each.licence} |" for each in PUBLISHED.values()]
     return TEXT.format(formats="\n".join(formats), networks="\n".join(networks))
 
 

@@ -1,6 +1,6 @@
 """Fit LinkNet and the attribute editor that MAGEC asks of the pack's codes: linear, from described pictures.
 
-    python recipes/portraits/fit_link.py
+python recipes/portraits/fit_link.py
 """
 
 import torch
