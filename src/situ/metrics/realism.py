@@ -62,14 +62,14 @@ def fit_realism(features: Float[Tensor, "r f"], k: int = 3, block: int = 1024) -
     features = features.detach().to(torch.promote_types(features.dtype, torch.float32))
     centre = features.mean(dim=0)
     real = features - centre
-    squares = []
+    parts = []
     for start in range(0, len(real), block):
         distances = _squared_distances(real[start : start + block], real)
         distances.diagonal(offset=start).fill_(torch.inf)  # itself
-        squares.append(distances.kthvalue(k, dim=1).values)
-    radii = torch.cat(squares).sqrt()
-    kept = radii.square() <= radii.square().quantile(0.5)
-    return Realism(centre, real[kept], radii[kept])
+        parts.append(distances.kthvalue(k, dim=1).values)
+    squares = torch.cat(parts)
+    kept = squares <= squares.quantile(0.5)
+    return Realism(centre, real[kept], squares[kept].sqrt())
 
 
 def _require_features(features: Tensor, width: int) -> None:
