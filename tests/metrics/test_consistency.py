@@ -188,6 +188,9 @@ def test_noise_maps_belong_to_the_inversion() -> None:
     known = edit_consistency(generator, start, projects(start), {"a": edit}, root_mean_square)
     forgotten = edit_consistency(generator, start, projects(replace(start, noise={})), {"a": edit}, root_mean_square)
     assert known.scores.max() < 1e-4 < 1e-2 < forgotten.scores.min()
+    later = torch.tensor([[False], [True], [True]])
+    some = edit_consistency(generator, start, projects(start[1:]), {"a": edit}, root_mean_square, eligible=later)
+    assert some.scores[1:].max() < 1e-4
     noisy = replace(codes(3), noise=maps)
     with pytest.raises(SituError, match="noise"):
         edit_consistency(TILES, noisy, true_codes, {"a": move(0)}, root_mean_square)
