@@ -127,9 +127,14 @@ def test_the_same_seed_gives_the_same_weights_and_no_other_randomness_is_touched
 def test_batches_of_photos_change_nothing_but_rounding() -> None:
     generator, target = tiny_stylegan2(), photos(3)
     latents = pivots(generator, 3)
+    said: list[str] = []
     one, all_at_once = (
-        replace(TUNING, steps=3, locality=0.0, batch=batch).tune(generator, target, latents, rng()) for batch in (1, 3)
+        replace(TUNING, steps=3, locality=0.0, batch=batch).tune(
+            generator, target, latents, rng(), lambda done, total, message="": said.append(message)
+        )
+        for batch in (1, 3)
     )
+    assert said[0] == said[3]  # the loss, a mean over all photos
     assert torch.allclose(pictures(one, latents), pictures(all_at_once, latents), atol=1e-3)
     assert not torch.allclose(pictures(one, latents), pictures(generator, latents), atol=1e-2)
 
