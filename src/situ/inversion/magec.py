@@ -153,15 +153,19 @@ def fit_link(data: LinkData, descriptor: Descriptor) -> Link:
 
 
 def fit_editor(data: LinkData, link: Link, step: float = 1.0) -> AttributeEditor:
-    """Attributes' normals as InterFaceGAN has them, from the same samples: the unit weights of a linear classifier of
-    the codes, which LinkNet's rows are.
+    """Steps that add each attribute, from the same samples: to first order the most likely codes on the other side.
+
+    InterFaceGAN steps along the normal n of a linear classifier, LinkNet's row here. Where codes vary unequally, that
+    leaves the places where codes are, and changes little: n weighs most what varies least. The step C n, with C the
+    covariance of the codes, moves the same way on n and stays among the codes.
 
     Args:
         step: how far an edit goes, in deviations of the codes along the normal.
     """
-    normals = link.weight / link.weight.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    deviation = ((data.values - data.values.mean(dim=0)) @ normals.mT).std(dim=0)
-    return AttributeEditor(step * deviation[:, None] * normals)
+    centred = data.values - data.values.mean(dim=0)
+    along = centred @ link.weight.mT  # (n, a)
+    steps = along.mT @ centred / len(centred)  # C n
+    return AttributeEditor(step * steps / along.std(dim=0)[:, None].clamp(min=1e-12))
 
 
 @dataclass(frozen=True)
