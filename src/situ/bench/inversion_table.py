@@ -122,7 +122,7 @@ def measured(pack: Pack, method: Inverter, target: Images, edits: Mapping[str, R
 
 
 def without(pack: Pack, target: Images, edits: Mapping[str, ReversibleEdit]) -> Bool[Tensor, "n e"]:
-    """Which photos each edit is judged on: those that do not show the attribute yet, as in the paper; all, by GANSpace."""
+    """Which photos each edit is judged on: those without the attribute, as in the paper; all, by GANSpace."""
     assert pack.reader is not None
     with torch.no_grad():
         shown = pack.reader.classify(target) > 0.5
