@@ -128,10 +128,15 @@ PUBLISHED: Mapping[str, PublishedFile] = {
 }
 
 
+def data_folder() -> Path:
+    """Where Situ keeps the user's data: packs, weights, what was fitted once."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "situ"
+
+
 def user_folder() -> Path:
     """The folder of weights in the user's data."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "situ" / "weights"
+    return data_folder() / "weights"
 
 
 def _hub_folder() -> Path:

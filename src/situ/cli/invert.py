@@ -31,11 +31,9 @@ from situ.figures.overlays import enlarge, heat_map
 from situ.figures.sheets import Grid, Row, draw_grid, save_page
 from situ.packs.inverters import inverter_named
 from situ.packs.pack import Pack
-from situ.packs.photos import InvertedPhotos, invert_photos
+from situ.packs.photos import GOOD, POOR, InvertedPhotos, invert_photos, reconstruction, verdict
 
 CELL = 160  # pixels of a picture on the sheet
-# perceptual distance over strength 1's, and cosine of identity: better than both is trusted, worse than either is not
-GOOD, POOR = (3.0, 0.9), (8.0, 0.6)
 
 
 def invert(
@@ -116,28 +114,6 @@ def _written(pack: Pack, found: InvertedPhotos, out: Path) -> list[dict[str, obj
     return rows
 
 
-def reconstruction(pack: Pack, photos: torch.Tensor, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """How near inverted pictures are to their photos: mse, perceptual, and identity where the pack knows faces."""
-    with torch.no_grad():
-        figures = {
-            "mse": (images - photos).square().mean(dim=(1, 2, 3)),
-            "perceptual": pack.distance.between(images, photos),
-        }
-        if pack.embed is not None:
-            figures["identity"] = (pack.embed(images) * pack.embed(photos)).sum(dim=1)
-    return figures
-
-
-def verdict(pack: Pack, figures: dict[str, float]) -> str:
-    """How far to trust an inversion, in words."""
-    far, who = figures["perceptual"] / pack.unit_distance, figures.get("identity", 1.0)
-    if far <= GOOD[0] and who >= GOOD[1]:
-        return "good: edits will be of this photo"
-    if far >= POOR[0] or who <= POOR[1]:
-        return "poor: the model cannot make this photo, and edits will be of another"
-    return "fair: compare the inverted picture with the photo before trusting an edit"
-
-
 def _tell(pack: Pack, rows: Sequence[dict[str, object]], out: Path, report: bool) -> None:
     columns = [key for key in ("mse", "perceptual", "identity") if rows and key in rows[0]]
     if rows:
@@ -154,6 +130,3 @@ def _tell(pack: Pack, rows: Sequence[dict[str, object]], out: Path, report: bool
             f"good: within {GOOD[0]:g} strengths and identity from {GOOD[1]:g}; poor: from {POOR[0]:g} strengths, or "
             f"identity up to {POOR[1]:g}; fair: between."
         )
-
-
-__all__ = ["invert", "reconstruction", "verdict"]

@@ -9,6 +9,7 @@ import typer
 from situ.cli.options import Json
 from situ.cli.output import emit_json, say
 from situ.core.errors import FileError, ModelError
+from situ.generators.style_based import Noise
 from situ.packs.hub import pull_pack, push_pack
 from situ.packs.library import PACKS
 from situ.packs.user_packs import PackSources, create_pack, open_pack, require_pack
@@ -68,7 +69,7 @@ def create(
     ] = "",
     card: Annotated[Path | None, typer.Option("--card", help="a model card, markdown")] = None,
     half: Annotated[bool, typer.Option("--half", help="store weights in half precision")] = False,
-    noise: Annotated[str | None, typer.Option("--noise", help="const or none, instead of what the file says")] = None,
+    noise: Annotated[Noise | None, typer.Option("--noise", help="const or none, instead of what the file says")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -78,8 +79,7 @@ def create(
         words = card.read_text(encoding="utf-8") if card else ""
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"the card {card} cannot be read ({type(error).__name__}): expected a text") from None
-    options = {"noise": noise} if noise else {}
-    sources = PackSources(generator, segmenter, labels, grouped, embedder, lpips, licence, words, half, options)
+    sources = PackSources(generator, segmenter, labels, grouped, embedder, lpips, licence, words, half, noise)
     _told(create_pack(name, sources, overwrite), as_json)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from situ.core.errors import FileError, GeneratorError
+from situ.core.errors import FileError, GeneratorError, LatentError
 
 
 def one_hot_classes(
@@ -33,6 +33,31 @@ def one_hot_classes(
         raise GeneratorError(f"{owner} has no classes, got {', '.join(map(str, given))}")
     numbers = torch.tensor([_number(item, count, names, owner) for item in given], dtype=torch.long)
     return functional.one_hot(numbers, count).float()
+
+
+def class_labels(
+    n: int,
+    count: int,
+    rng: torch.Generator,
+    labels: Float[Tensor, "m c"] | None = None,
+    usual: Float[Tensor, "1 c"] | None = None,
+) -> Float[Tensor, "n c"] | None:
+    """The labels of n codes: those given, the usual ones, or a class drawn for each; None where there are no classes.
+
+    Raises:
+        LatentError: labels of another shape, or for a generator without classes.
+    """
+    if not count:
+        if labels is not None:
+            raise LatentError("this generator has no classes, but labels were given")
+        return None
+    if labels is None and usual is not None:
+        labels = usual.expand(n, -1)
+    if labels is None:
+        labels = functional.one_hot(torch.randint(count, [n], generator=rng, device=rng.device), count).float()
+    if labels.shape != (n, count):
+        raise LatentError(f"labels of this generator have shape {(n, count)}, got {tuple(labels.shape)}")
+    return labels
 
 
 def _number(given: int | str, count: int, names: Sequence[str], owner: str) -> int:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from situ.core.errors import GeneratorError
+from situ.core.errors import GeneratorError, LatentError
 from situ.core.latents import Latents, LatentSpace, Subspace
 
 
@@ -143,3 +143,20 @@ class Linearizable(Protocol):
 def features_from(generator: Generator, step: int) -> tuple[FeatureLayer, ...]:
     """The feature layers made at or after a step: those an edit starting there can change."""
     return tuple(layer for layer in generator.layers if layer.step >= step)
+
+
+def require_spaces(generator: Generator, *spaces: LatentSpace) -> None:
+    """Raises LatentError for a space that is not the generator's."""
+    for wanted in spaces:
+        if generator.spaces.get(wanted.name) != wanted:
+            sizes = ", ".join(f"{space.name} ({space.dim})" for space in generator.spaces.values())
+            raise LatentError(f"{generator.name} has the spaces {sizes}, got {wanted.name} ({wanted.dim})")
+
+
+def feature_steps(generator: Generator, features: Sequence[str]) -> dict[str, int]:
+    """The steps that make the features asked for. Raises GeneratorError for one that the generator does not have."""
+    known = {layer.name: layer.step for layer in generator.layers}
+    missing = [name for name in features if name not in known]
+    if missing:
+        raise GeneratorError(f"features of {generator.name} are {', '.join(known)}; got {', '.join(missing)}")
+    return {name: known[name] for name in features}

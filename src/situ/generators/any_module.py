@@ -16,10 +16,10 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from situ.core.classes import class_labels
 from situ.core.errors import GeneratorError, LatentError
-from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
+from situ.core.generator import FeatureLayer, Synthesis, SynthesisState, feature_steps, require_spaces
 from situ.core.images import Images
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 from situ.generators.module_probe import (
@@ -141,10 +141,7 @@ class AnyModule:
 
     def convert(self, latents: Latents, space: LatentSpace) -> Latents:
         """See `Generator.convert`."""
-        for wanted in (latents.space, space):
-            if self.spaces.get(wanted.name) != wanted:
-                sizes = ", ".join(f"{s.name} ({s.dim})" for s in self.spaces.values())
-                raise LatentError(f"{self.name} has the spaces {sizes}, got {wanted.name} ({wanted.dim})")
+        require_spaces(self, latents.space, space)
         if latents.space == space:
             return latents
         if space.name == "z":
@@ -171,10 +168,7 @@ class AnyModule:
         resume: SynthesisState | None = None,
     ) -> Synthesis:
         """See `Generator.synthesize`. A kept state holds nothing, and going on from it runs everything again."""
-        known = {layer.name: layer.step for layer in self.layers}
-        missing = [name for name in features if name not in known]
-        if missing:
-            raise GeneratorError(f"features of {self.name} are {', '.join(known)}; got {', '.join(missing)}")
+        known = feature_steps(self, features)
         state = None if keep is None else SynthesisState(keep, ())
         if not images and not features:
             return Synthesis(None, {}, state)
@@ -210,17 +204,9 @@ class AnyModule:
         return torch.randn(shape, generator=rng, device=rng.device).to(self._like)
 
     def _labels(self, n: int, rng: torch.Generator, labels: Tensor | None) -> Tensor | None:
-        """The labels given, or a class drawn for each latent; None where there are no classes."""
-        if not self.classes:
-            if labels is not None:
-                raise LatentError("this generator has no classes, but labels were given")
-            return None
-        if labels is None:
-            drawn = torch.randint(self.classes, [n], generator=rng, device=rng.device)
-            labels = functional.one_hot(drawn, self.classes).float()
-        if labels.shape != (n, self.classes):
-            raise LatentError(f"labels of this generator have shape {(n, self.classes)}, got {tuple(labels.shape)}")
-        return labels.to(self._like)
+        """See `class_labels`; in the precision of the module."""
+        labels = class_labels(n, self.classes, rng, labels)
+        return None if labels is None else labels.to(self._like)
 
     def _styled(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """z -> w; z itself without a style function."""

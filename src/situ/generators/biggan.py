@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from situ.core.classes import one_hot_classes
+from situ.core.classes import class_labels, one_hot_classes
 from situ.core.errors import GeneratorError, LatentError
-from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
+from situ.core.generator import FeatureLayer, Synthesis, SynthesisState, feature_steps, require_spaces
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 from situ.generators.biggan_network import BlockStack
 from situ.generators.style_based import weights_hash
@@ -93,24 +92,15 @@ class BigGAN:
         like = self.network.linear.weight
         drawn = torch.empty(n, self.settings.z_dim, device=rng.device)
         nn.init.trunc_normal_(drawn, a=-LIMIT, b=LIMIT, generator=rng)
-        if labels is None and self.usual_labels is not None:
-            labels = self.usual_labels.expand(n, -1)
-        if labels is None:
-            numbers = torch.randint(self.settings.classes, [n], generator=rng, device=rng.device)
-            labels = functional.one_hot(numbers, self.settings.classes)
-        if labels.shape != (n, self.settings.classes):
-            expected = (n, self.settings.classes)
-            raise LatentError(f"labels of this generator have shape {expected}, got {tuple(labels.shape)}")
+        labels = class_labels(n, self.settings.classes, rng, labels, self.usual_labels)
+        assert labels is not None
         return self.convert(
             Latents((truncation * drawn).to(like), self.spaces["z"], labels.to(like), truncation), space
         )
 
     def convert(self, latents: Latents, space: LatentSpace) -> Latents:
         """See `Generator.convert`."""
-        for wanted in (latents.space, space):
-            if self.spaces.get(wanted.name) != wanted:
-                sizes = ", ".join(f"{s.name} ({s.dim})" for s in self.spaces.values())
-                raise LatentError(f"{self.name} has the spaces {sizes}, got {wanted.name} ({wanted.dim})")
+        require_spaces(self, latents.space, space)
         if latents.space == space:
             return latents
         if space.name == "z":
@@ -140,11 +130,7 @@ class BigGAN:
         _require_truncation(latents.truncation)
         steps = self.network.steps
         first = 0 if resume is None else resume.step
-        known = {layer.name: layer.step for layer in self.layers}
-        missing = [name for name in features if name not in known]
-        if missing:
-            raise GeneratorError(f"features of {self.name} are {', '.join(known)}; got {', '.join(missing)}")
-        wanted = [known[name] for name in features]
+        wanted = list(feature_steps(self, features).values())
         if any(step < first for step in wanted) or (keep is not None and keep < first):
             raise GeneratorError(f"a synthesis resumed at {steps[first].name} cannot give what lies before it")
         last = len(steps) if images else max([*wanted, (keep or 0) - 1, first - 1]) + 1

@@ -14,11 +14,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from situ.core.classes import one_hot_classes
+from situ.core.classes import class_labels, one_hot_classes
 from situ.core.errors import GeneratorError, LatentError
-from situ.core.generator import FeatureLayer, Synthesis, SynthesisState
+from situ.core.generator import FeatureLayer, Synthesis, SynthesisState, feature_steps, require_spaces
 from situ.core.latents import Latents, LatentSpace, Slice, Subspace
 
 Noise = Literal["const", "random", "none"]
@@ -139,27 +138,14 @@ class StyleBasedGenerator(ABC):
         if not math.isfinite(truncation):
             raise LatentError(f"truncation is a number, 0 the mean picture and 1 full variety, got {truncation}")
         z = torch.randn(n, self.settings.z_dim, generator=rng, device=rng.device).to(self.device)
-        if self.settings.c_dim:
-            if labels is None and self.usual_labels is not None:
-                labels = self.usual_labels.expand(n, -1)
-            if labels is None:
-                drawn = torch.randint(self.settings.c_dim, [n], generator=rng, device=rng.device)
-                labels = functional.one_hot(drawn, self.settings.c_dim).float()
-            if labels.shape != (n, self.settings.c_dim):
-                expected = (n, self.settings.c_dim)
-                raise LatentError(f"labels of this generator have shape {expected}, got {tuple(labels.shape)}")
-            labels = labels.to(self.device)
-        elif labels is not None:
-            raise LatentError("this generator has no classes, but labels were given")
+        labels = class_labels(n, self.settings.c_dim, rng, labels, self.usual_labels)
+        labels = None if labels is None else labels.to(self.device)
         return self.convert(Latents(z, self.spaces["z"], labels, truncation), space)
 
     def convert(self, latents: Latents, space: LatentSpace) -> Latents:
         """See `Generator.convert`."""
         order = list(self.spaces)
-        for wanted in (latents.space, space):
-            if self.spaces.get(wanted.name) != wanted:
-                sizes = ", ".join(f"{s.name} ({s.dim})" for s in self.spaces.values())
-                raise LatentError(f"{self.name} has the spaces {sizes}, got {wanted.name} ({wanted.dim})")
+        require_spaces(self, latents.space, space)
         first, last = order.index(latents.space.name), order.index(space.name)
         if first > last:
             raise LatentError(
@@ -202,11 +188,7 @@ class StyleBasedGenerator(ABC):
     ) -> Synthesis:
         """See `Generator.synthesize`. Memory: the activations of one layer, plus the features asked for."""
         first = 0 if resume is None else resume.step
-        wanted = {layer.name: layer.step for layer in self.layers if layer.name in features}
-        missing = [name for name in features if name not in wanted]
-        if missing:
-            names = ", ".join(layer.name for layer in self.layers)
-            raise GeneratorError(f"features of {self.name} are {names}; got {', '.join(missing)}")
+        wanted = feature_steps(self, features)
         if any(step < first for step in wanted.values()) or (keep is not None and keep < first):
             raise GeneratorError(f"a synthesis resumed at {self.steps[first].name} cannot give what lies before it")
         last = len(self.steps) if images else max([*wanted.values(), (keep or 0) - 1, first - 1]) + 1

@@ -9,7 +9,6 @@ A map is one more slice of a latent (`WithNoise`), so that the second half is an
 weights that make no use of noise there is no second half.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from situ.inversion.optimization import (
     image_terms,
     optimize,
     require_positive,
+    work_key,
 )
 
 
@@ -197,8 +197,7 @@ class Image2StyleGAN:
         """The first half, or what a killed run had of it."""
         if self.under_way is None:
             return self._half(noisy, target, "noisy:codes", self.start, self.steps, self.lr, None, rng, progress)
-        path, name = _beside(self.under_way), f"{noisy.name} {described(self)}"
-        key = hashlib.sha256(name.encode() + target.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        path, key = _beside(self.under_way), work_key(noisy, target, described(self))
         if path.exists():
             kept = load_inversion(path, noisy.name)
             if kept.found_by != key:

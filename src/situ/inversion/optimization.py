@@ -178,7 +178,7 @@ def optimize(
     work = [_Run(generator, subspace, first[i : i + batch], target[i : i + batch], terms, phases, schedule)
             for i in range(0, len(target), batch)]  # fmt: skip
     total, done, complete = sum(phase.steps for phase in phases) * len(work), 0, True
-    key = _key(generator, target, found_by)
+    key = work_key(generator, target, found_by)
     if under_way is not None and under_way.exists():
         done = _read_state(under_way, key, work)
     try:
@@ -306,7 +306,7 @@ class _Run:
             self.optimizer.state[self.moved] = moments
 
 
-def _key(generator: Generator, target: Images, found_by: str) -> str:
+def work_key(generator: Generator, target: Images, found_by: str) -> str:
     """What an optimisation under way belongs to: its generator, photos and settings."""
     digest = hashlib.sha256(f"{generator.name} {found_by}".encode())
     digest.update(target.detach().cpu().contiguous().numpy().tobytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from situ.checkpoints.networks import user_folder
+from situ.checkpoints.networks import data_folder
 from situ.core.errors import InversionError
 from situ.core.inversion import Inverter
 from situ.core.progress import Progress, silent
@@ -23,7 +23,7 @@ STEPS = 40  # of a refinement: where the encoder and 200 steps of the published 
 
 def link_path(pack: Pack) -> Path:
     """Where LinkNet and the editor of a generator are kept, once they are fitted."""
-    return user_folder().parent / "links" / f"{pack.generator.name}.safetensors"
+    return data_folder() / "links" / f"{pack.generator.name}.safetensors"
 
 
 def magec_of(pack: Pack, progress: Progress = silent) -> MAGEC:

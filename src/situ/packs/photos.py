@@ -20,6 +20,9 @@ from situ.photos.landmarks import LandmarkFinder
 from situ.photos.paste_back import PasteBack
 from situ.photos.read import Photo, read_photo
 
+# perceptual distance over strength 1's, and cosine of identity: better than both is trusted, worse than either is not
+GOOD, POOR = (3.0, 0.9), (8.0, 0.6)
+
 
 @dataclass(frozen=True)
 class Cutting:
@@ -133,3 +136,25 @@ def inverted_before(pack: Pack, path: Path, codes: Path) -> tuple[CutPhoto, Inve
     pictures = torch.cat([extract(photo.over().to(pack.generator.device), crop) for crop in crops])
     moved = inversion.latents.with_values(inversion.latents.values.to(pack.generator.device))
     return CutPhoto(path, photo, crops, pictures), replace(inversion, latents=moved)
+
+
+def reconstruction(pack: Pack, photos: Images, images: Images) -> dict[str, Float[Tensor, " n"]]:
+    """How near inverted pictures are to their photos: mse, perceptual, and identity where the pack knows faces."""
+    with torch.no_grad():
+        figures = {
+            "mse": (images - photos).square().mean(dim=(1, 2, 3)),
+            "perceptual": pack.distance.between(images, photos),
+        }
+        if pack.embed is not None:
+            figures["identity"] = (pack.embed(images) * pack.embed(photos)).sum(dim=1)
+    return figures
+
+
+def verdict(pack: Pack, figures: dict[str, float]) -> str:
+    """How far to trust an inversion, in words."""
+    far, who = figures["perceptual"] / pack.unit_distance, figures.get("identity", 1.0)
+    if far <= GOOD[0] and who >= GOOD[1]:
+        return "good: edits will be of this photo"
+    if far >= POOR[0] or who <= POOR[1]:
+        return "poor: the model cannot make this photo, and edits will be of another"
+    return "fair: compare the inverted picture with the photo before trusting an edit"

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import nn
 
 from situ.checkpoints.frozen import KINDS, load_network, read_frozen, save_network
 from situ.checkpoints.native import load_generator, save_generator
-from situ.checkpoints.networks import PUBLISHED, load_lpips, user_folder
+from situ.checkpoints.networks import PUBLISHED, data_folder, load_lpips
 from situ.checkpoints.open import read_checkpoint
 from situ.checkpoints.weights import Options
 from situ.core.direction import load_direction
@@ -30,6 +30,7 @@ from situ.core.errors import FileError, ModelError, SituError
 from situ.core.files import write_whole
 from situ.core.generator import Generator
 from situ.core.region import Segmenter
+from situ.generators.style_based import Noise
 from situ.metrics.perceptual import PyramidDistance
 from situ.packs.pack import Pack
 from situ.packs.segmenters import OWN, network_segmenter, open_segmenter, own_format
@@ -54,12 +55,12 @@ class PackSources:
     licence: str = ""  # of the generator's weights
     card: str = ""  # markdown
     half: bool = False  # store weights in half precision
-    options: Mapping[str, Any] = field(default_factory=dict)  # of opening the generator: noise
+    noise: Noise | None = None  # None takes what the generator's file says
 
 
 def packs_folder() -> Path:
     """Where the user's packs lie."""
-    return user_folder().parent / "packs"
+    return data_folder() / "packs"
 
 
 def installed_packs() -> dict[str, Path]:
@@ -122,7 +123,7 @@ def made_beside(target: Path) -> Iterator[Path]:
 
 def _write_parts(name: str, sources: PackSources, folder: Path) -> dict[str, Any]:
     """All files but `pack.json`; returns what stands in that."""
-    opened = read_checkpoint(sources.generator, Options(**sources.options))
+    opened = read_checkpoint(sources.generator, Options(noise=sources.noise))
     licence = sources.licence or opened.licence
     if not licence:
         raise ModelError(
