@@ -16,7 +16,8 @@ RANKS = [
     {"packs"},
     {"figures"},
     {"bench"},
-    {"cli", "studio"},
+    {"studio"},
+    {"cli"},
 ]
 RANK = {room: i for i, rooms in enumerate(RANKS) for room in rooms}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)

@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 
 from situ.checkpoints.native import save_stylegan2
 from situ.cli.main import app, run
-from situ.cli.methods import METHODS
 from situ.core.direction import Direction, load_direction
 from situ.core.images import load_image
 from situ.core.latents import Latents, load_latents, parse_subspace, save_latents
 from situ.discovery.lelsd import LELSD
 from situ.generators.stylegan2_network import StyleGAN2Network, StyleGAN2Settings
 from situ.metrics.perceptual import PyramidDistance
+from situ.packs.methods import METHODS
 from toys import tiny_network, tiny_stylegan2
 
 BOX = "8,8,8,8"

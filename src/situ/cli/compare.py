@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from situ.bench.compare import Compared, compare_methods, comparison_report, draw_comparison
-from situ.cli.methods import METHODS, build_method, method_named
 from situ.cli.options import (
     Boxes,
     Class,
@@ -33,6 +32,7 @@ from situ.core.errors import RegionError, SituError
 from situ.core.files import write_whole
 from situ.core.region import Region
 from situ.figures.sheets import save_page
+from situ.packs.methods import METHODS, build_method, method_named
 from situ.packs.pack import Pack
 
 USUAL = "lelsd,resefa,stylespace,lowrankgan,ganspace,sefa,random"

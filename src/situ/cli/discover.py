@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from situ.cli.methods import METHODS, NamedMethod, build_method, common_subspace, options_of, settings_of
+from situ.cli.methods import options_of, settings_of
 from situ.cli.options import (
     Boxes,
     Class,
@@ -40,6 +40,7 @@ from situ.core.direction import Direction
 from situ.core.discovery import Discovery, discover
 from situ.core.region import Rest
 from situ.discovery.lelsd import LELSD
+from situ.packs.methods import METHODS, NamedMethod, build_method, common_subspace
 
 discover_app = typer.Typer(help="Find directions that change one region.", no_args_is_help=True)
 

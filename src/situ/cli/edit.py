@@ -1,7 +1,5 @@
 """`situ edit`: apply directions to pictures."""
 
-import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +27,6 @@ from situ.cli.options import (
     latents_of,
     new_rng,
     open_on,
-    parse_application,
     require_folder,
     require_picture_path,
 )
@@ -45,6 +42,7 @@ from situ.figures.sheets import Grid, Row, draw_grid, save_page
 from situ.packs.inverters import inverter_named
 from situ.packs.pack import Pack
 from situ.packs.photos import CutPhoto, Cutting, edit_photo, invert_photos, inverted_before
+from situ.packs.stacks import parse_application, read_stack, stack_text
 from situ.photos.paste_back import PasteBack
 
 
@@ -115,7 +113,7 @@ def edit(
     if save_stack:
         write_whole(
             save_stack,
-            lambda place: place.write_text(_stack_text(texts, save_stack.parent)),
+            lambda place: place.write_text(stack_text(texts, save_stack.parent)),
         )
     result = {
         "out": str(out),
@@ -158,24 +156,3 @@ def _tell_photo(pack: Pack, cut: CutPhoto, pictures: Tensor, out: Path, as_json:
         emit_json({"photo": str(cut.path), "out": str(out), "distance": distance, "crops": crops})
     else:
         say(f"wrote {out}: {len(crops)} edited, moved by {sum(distance) / len(distance):.3f} ({pack.distance.name})")
-
-
-STACK_FORMAT = "situ-stack-1"
-
-
-def _stack_text(texts: list[str], folder: Path) -> str:
-    """A stack as JSON; its files are named from the stack's own folder, so that both can move together."""
-    here = [os.path.relpath(text, folder) for text in texts]
-    return json.dumps({"format": STACK_FORMAT, "apply": here}, indent=2)
-
-
-def read_stack(path: Path) -> list[str]:
-    """The applications of a stack that --save-stack wrote. Raises DirectionError."""
-    expected = "expected a stack as `situ edit --save-stack` writes it"
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] != STACK_FORMAT or not isinstance(content["apply"], list):
-            raise KeyError(content["format"])
-        return [str(path.parent / text) for text in content["apply"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DirectionError(f"{path} cannot be read ({type(error).__name__}: {error}): {expected}") from None

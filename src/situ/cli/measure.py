@@ -21,7 +21,6 @@ from situ.cli.options import (
     Truncation,
     new_rng,
     open_on,
-    parse_application,
     region_of,
     regions_of,
     require_truncation,
@@ -30,6 +29,7 @@ from situ.cli.options import (
 from situ.cli.output import emit_json, table
 from situ.core.direction import require_generator
 from situ.core.errors import RegionError
+from situ.packs.stacks import parse_application
 
 
 def measure_direction(

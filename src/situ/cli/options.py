@@ -13,9 +13,8 @@ import typer
 from situ.checkpoints.native import format_of, is_safetensors
 from situ.cli.output import say
 from situ.core.classes import read_class_names
-from situ.core.direction import Direction, load_direction
+from situ.core.direction import Direction
 from situ.core.errors import (
-    DirectionError,
     FileError,
     GeneratorError,
     LatentError,
@@ -27,13 +26,14 @@ from situ.core.errors import (
 from situ.core.generator import Generator
 from situ.core.images import WRITTEN, resize
 from situ.core.inversion import INVERSION_FILE, load_inversion
-from situ.core.latents import Latents, load_latents, parse_layers
+from situ.core.latents import Latents, load_latents
 from situ.core.region import PRESETS, Box, Brush, Part, Region, Rest, load_brush, parse_part, preset
 from situ.packs.inverters import INVERTERS
 from situ.packs.library import PACKS, open_model
 from situ.packs.pack import Pack
 from situ.packs.photos import Cutting
 from situ.packs.segmenters import open_segmenter
+from situ.packs.stacks import parse_number
 from situ.photos.landmarks import PointsFile
 from situ.photos.paste_back import Blend
 
@@ -248,26 +248,6 @@ def region_of(direction: Direction, pack: Pack) -> Region:
     return Part(segmenter, tuple(direction.region.split("+")))
 
 
-def parse_application(text: str, generator: Generator) -> tuple[Direction, float]:
-    """ "hair.safetensors:1.5" or "hair.safetensors:1.5@4-7" -> a direction (on those layers) and a strength."""
-    file, strength = text, "1"
-    if not Path(text).is_file():
-        file, colon, tail = text.rpartition(":")
-        file, strength = (file, tail) if colon else (text, "1")
-        holder, at, layers_alone = file.rpartition("@")
-        if not colon and at:  # FILE@LAYERS
-            file, strength = holder, f"1@{layers_alone}"
-    strength, _, layers = strength.partition("@")
-    number = parse_number(strength, f'the strength in "{text}"')
-    direction = load_direction(file)
-    if layers:
-        spaces = generator.spaces
-        wide = spaces.get(f"{direction.subspace.space.name}+", direction.subspace.space)
-        space = wide if len(direction.subspace.space.slices) == 1 else direction.subspace.space
-        direction = direction.on_layers(parse_layers(layers, space), spaces)
-    return direction, number
-
-
 def cutting_of(crop: str | None, points: Path | None, faces: list[int] | None) -> Cutting:
     """Which parts of photos are meant. Raises PhotoError where two options say it."""
     if crop is None:
@@ -279,17 +259,6 @@ def cutting_of(crop: str | None, points: Path | None, faces: list[int] | None) -
     except ValueError:
         raise PhotoError(f'a crop is written ROW,COLUMN,HEIGHT,WIDTH in pixels of the photo, got "{crop}"') from None
     return Cutting((row, column, height, width))
-
-
-def parse_number(text: str, what: str) -> float:
-    """A finite number. Raises DirectionError naming what was expected."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise DirectionError(f'{what} must be a number such as 1.5 or -1, got "{text}"') from None
-    if not math.isfinite(number):
-        raise DirectionError(f'{what} must be a finite number, got "{text}"')
-    return number
 
 
 def parse_numbers(text: str, what: str) -> list[float]:

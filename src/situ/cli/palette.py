@@ -17,13 +17,13 @@ from situ.cli.options import (
     Truncation,
     latents_of,
     open_on,
-    parse_application,
     parse_numbers,
     require_picture_path,
 )
 from situ.cli.output import emit_json, say
 from situ.core import traversal
 from situ.figures.sheets import Grid, Row, draw_grid, save_page
+from situ.packs.stacks import parse_application
 
 
 def palette(

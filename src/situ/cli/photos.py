@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from situ.cli.edit import read_stack
 from situ.cli.options import (
     Blended,
     Device,
@@ -19,7 +18,6 @@ from situ.cli.options import (
     cutting_of,
     new_rng,
     open_on,
-    parse_application,
     require_folder,
 )
 from situ.cli.output import emit_json, progress_bar, say
@@ -28,6 +26,7 @@ from situ.core.errors import DirectionError, PhotoError, SituError
 from situ.core.images import WRITTEN
 from situ.packs.inverters import inverter_named
 from situ.packs.photos import edit_photo, invert_photos
+from situ.packs.stacks import parse_application, read_stack
 from situ.photos.paste_back import PasteBack
 
 TOGETHER = 16  # photos that are inverted in the same passes; bounds memory

@@ -18,7 +18,6 @@ from situ.cli.options import (
     Truncation,
     latents_of,
     open_on,
-    parse_application,
     parse_numbers,
     require_picture_path,
 )
@@ -27,6 +26,7 @@ from situ.core import traversal
 from situ.core.direction import require_generator
 from situ.core.errors import DirectionError
 from situ.figures.sheets import Grid, Row, draw_grid, save_page
+from situ.packs.stacks import parse_application
 
 
 def sweep(

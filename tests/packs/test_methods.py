@@ -3,20 +3,12 @@
 import pytest
 import torch
 
-from situ.cli.methods import (
-    METHODS,
-    attributes_of,
-    build_method,
-    common_subspace,
-    documented,
-    method_named,
-    options_of,
-    settings_of,
-)
+from situ.cli.methods import documented, options_of, settings_of
 from situ.core.discovery import Discovery
 from situ.core.errors import ModelError, SituError
 from situ.core.region import Box, Part
 from situ.discovery.lelsd import LELSD
+from situ.packs.methods import METHODS, attributes_of, build_method, common_subspace, method_named
 from situ.packs.pack import FactorReader, Pack
 from toys import TILES, TileGenerator, TileSegmenter
 
