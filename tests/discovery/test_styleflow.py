@@ -74,6 +74,19 @@ def test_edits_are_of_each_row_alone(fitted):
     torch.testing.assert_close(together, alone, atol=1e-3, rtol=0)
 
 
+def test_codes_with_rows_of_their_own_have_each_row_carried(rng):
+    generator = tiny_stylegan2()
+    reader = BrightnessClassifier()
+    fitted = StyleFlow(reader, samples=64, steps=2, batch=16, hidden=(8,)).fit(generator, rng)
+    codes = sampled(generator, 3)
+    wide = generator.convert(codes, generator.spaces["w+"])
+    alike = fitted.edit(codes, TILES[0], 0.9)
+    moved = fitted.edit(wide, TILES[0], 0.9)
+    assert moved.space == wide.space
+    torch.testing.assert_close(moved.values, generator.convert(alike, wide.space).values, rtol=1e-3, atol=1e-3)
+    assert (moved.values - wide.values).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("rotate", [False, True], ids=["axis-aligned", "rotated"])
 def test_find_sums_edits_up_as_the_true_directions(rotate, rng):
     generator = TileGenerator(rotate)

@@ -216,15 +216,24 @@ class FittedStyleFlow:
     def edit(self, latents: Latents, attribute: str, target: float) -> Latents:
         """Latents with an attribute brought to a probability, all others meant to stay.
 
+        Codes with rows of their own (W+, for a flow of all of W) have each row carried, as published.
+
         Args:
             target: probability of 0 to 1; a number beyond goes on in the same way.
 
         Raises:
-            SituError: an unknown attribute, or no finite target.
+            SituError: an unknown attribute, no finite target, or codes that do not lead to the flow's space.
         """
         (column,) = attribute_columns(self.method.classifier, (attribute,))
         if not math.isfinite(target):
             raise SituError(f"the target of {attribute} is a probability, 0 to 1, got {target}")
+        space = self.subspace.space
+        if latents.space.name == f"{space.name}+" and len(space.slices) == 1:
+            count = len(latents.space.slices)
+            rows = latents.values.reshape(len(latents) * count, space.dim)
+            old = self.classify(latents).repeat_interleave(count, dim=0)
+            moved = self.transport(rows, old, _with(old, column, target))
+            return latents.with_values(moved.reshape(latents.values.shape).to(latents.values))
         latents = self.generator.convert(latents, self.subspace.space)
         old = self.classify(latents)
         codes = self.subspace.coordinates(latents.values)
