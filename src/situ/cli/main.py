@@ -5,6 +5,7 @@ from typing import NoReturn
 
 import typer
 
+from situ.cli.bench import bench_app
 from situ.cli.clusters import clusters
 from situ.cli.compare import compare
 from situ.cli.convert import convert
@@ -47,6 +48,7 @@ app.command()(palette)
 app.command()(sweep)
 app.command(name="measure")(measure_direction)
 app.command()(compare)
+app.add_typer(bench_app, name="bench")
 app.command()(clusters)
 app.command(name="train-segmenter")(train_segmenter)
 app.command()(transfer)
