@@ -1,7 +1,8 @@
 """What a bench is: cells computed one by one and kept, tables beside the published ones, claims that hold or do not.
 
-A run folder holds `settings.json`, a JSON for every cell (written whole, so that an interrupted run goes on), and at the
-end `report.json`, a CSV for every table, and PNG and SVG of the figures. A folder made with other settings is refused.
+A run folder holds `settings.json`, a JSON for every cell (written whole, so that an interrupted run goes on), and at
+the end `report.json`, a CSV for every table, and PNG and SVG of the figures. A folder made with other settings is
+refused.
 """
 
 import csv

@@ -1,24 +1,24 @@
 """LELSD figure 4: edits at equal perceptual distance, small and large, in both directions.
 
-Pajouheshgar et al. 2022, section 4.2: methods that rely on the first-order expansion of the generator "perform poorly as
-the editing strength α increases". The paper shows pictures of mouth and hair beside StyleSpace's. Here every picture is
-moved to each distance d on both sides of 0 by every method, and what changed is measured; the claim is tested by the
+Pajouheshgar et al. 2022, section 4.2: methods that rely on the first-order expansion of the generator "perform poorly
+as the editing strength α increases". The paper shows pictures of mouth and hair beside StyleSpace's. Here every picture
+is moved to each distance d on both sides of 0 by every method, and what changed is measured; the claim is tested by the
 paired difference to LELSD over the same pictures.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
 
 from situ.bench.experiment import Claim, Outcome, Table, Value
-from situ.bench.measures import metrics_of
+from situ.bench.measures import LEAKAGE_NOTE, REGION_NOTE, leakage, metrics_of
 from situ.bench.run import Bench, Run, Size, over_searches
-from situ.bench.statistics import Interval, interval, paired
+from situ.bench.statistics import interval, interval_or_none, paired, verdict
 from situ.core.direction import Direction, solve_distance
-from situ.core.errors import SituError
 from situ.core.measurement import EditedImages, edited_images
 from situ.core.region import Region
 from situ.core.traversal import sweep_distances
@@ -34,7 +34,9 @@ CELL = 88  # pixels of one picture of the sheet
 WORDS = {
     "inside": "share of the change inside the part",
     "LS": "localisation score",
-    "other_factors": "mean change of all other factors",
+    "leakage": "leakage",
+    "target_factors": "change of the part's factors",
+    "other_factors": "change of all other factors",
     "identity": "identity (cosine)",
     "mse_outside": "squared change outside",
 }
@@ -86,7 +88,18 @@ def _started_near(direction: Direction, times: float) -> Direction:
 
 
 def _figures(run: Run, region: Region, edited: EditedImages) -> dict[str, list[float]]:
-    return {metric.name: metric(edited).float().tolist() for metric in metrics_of(run.pack, region)}
+    figures = {metric.name: metric(edited).float().tolist() for metric in metrics_of(run.pack, region)}
+    if "target_factors" in figures:
+        figures["leakage"] = leakage(figures["target_factors"], figures["other_factors"])
+    return figures
+
+
+def _cells(run: Run, method: str, part: str, d: float) -> list[dict[str, Any]]:
+    """One for each search."""
+    return [
+        run.cell(f"{method} {part} seed {seed} d {d:g}", lambda seed=seed: measured(run, method, part, seed, d))
+        for seed in run.seeds
+    ]
 
 
 Curves = dict[tuple[str, str, float], dict[str, list[float]]]  # part, method, d -> figure -> one number a picture
@@ -101,10 +114,7 @@ def run_bench(run: Run) -> Outcome:
     for part in run.regions:
         for method in METHODS:
             for d in distances:
-                cells = [
-                    run.cell(f"{method} {part} seed {s} d {d:g}", lambda m=method, p=part, s=s, d=d: measured(run, m, p, s, d))
-                    for s in run.seeds
-                ]  # fmt: skip
+                cells = _cells(run, method, part, d)
                 usable = [cell for cell in cells if "figures" in cell]
                 if not usable:
                     failed.append(f"{method} on {part}: {cells[0]['failed']}")
@@ -118,7 +128,9 @@ def run_bench(run: Run) -> Outcome:
         figures={"curves": _figure(run, curves, distances)},
         sheets={"sheet": _sheet(run, distances)},
         notes=[
-            f"d is the distance in {run.pack.distance.name}, not LPIPS; the unit distance is {run.pack.unit_distance:g}.",
+            f"d is the distance in {run.pack.distance.name}, not LPIPS; strength 1 is {run.pack.unit_distance:g}.",
+            REGION_NOTE,
+            LEAKAGE_NOTE,
             "Methods work in the space that `situ discover` gives them: LELSD, ReSeFa and random directions in the "
             "part's best-known subspace, LowRankGAN in W, StyleSpace in single channels of S. Random is one of four "
             "random directions, the most local on the pictures that directions are ranked on.",
@@ -127,18 +139,13 @@ def run_bench(run: Run) -> Outcome:
     )
 
 
-def _or_none(values: Sequence[float]) -> Interval | None:
-    try:
-        return interval(values)
-    except SituError:
-        return None
-
-
 def _table(curves: Curves, shares: Mapping[tuple[str, str, float], float]) -> Table:
     names = [name for name in WORDS if any(name in row for row in curves.values())]
     rows: list[tuple[Value, ...]] = []
     for (part, method, d), row in curves.items():
-        rows.append((part, method, d, shares[part, method, d], *[_or_none(row.get(name, [])) for name in names]))
+        rows.append(
+            (part, method, d, shares[part, method, d], *[interval_or_none(row.get(name, [])) for name in names])
+        )
     words = tuple(WORDS[name] for name in names)
     return Table("curves", "Edits at equal distance", ("part", "method", "d", "reached", *words), tuple(rows))
 
@@ -169,10 +176,12 @@ def _gaps(
             if ends is None:
                 continue
             near, far = (_gap(curves, part, method, d) for d in ends)
-            leak = _or_none(_gap(curves, part, method, ends[1], "other_factors"))
+            leak = interval_or_none(_gap(curves, part, method, ends[1], "leakage"))
             rows.append((part, method, *ends, interval(near), interval(far), paired(far, near), leak))
-    columns = ("part", "method", "smallest d", "largest d", "gap at smallest d", "gap at largest d", "growth of the gap",
-               "other factors at largest d, LELSD's less the method's")  # fmt: skip
+    columns = (
+        *("part", "method", "smallest d", "largest d", "gap at smallest d", "gap at largest d", "growth of the gap"),
+        "leakage at largest d, LELSD's less the method's",
+    )
     return Table(
         "gaps",
         "LELSD's share of the change inside the part, less the other method's",
@@ -208,24 +217,17 @@ def _claims(
     return claims
 
 
-def verdict(intervals: Sequence[Interval]) -> bool | None:
-    """Whether all lie above 0 (True), one lies below (False), or neither can be said."""
-    if not intervals:
-        return None
-    if all(each.above_zero for each in intervals):
-        return True
-    return False if any(each.below_zero for each in intervals) else None
-
-
 def _figure(run: Run, curves: Curves, distances: Sequence[float]):
-    names = [n for n in ("inside", "LS", "other_factors") if any(n in row for row in curves.values())]
+    names = [n for n in ("inside", "LS", "leakage") if any(n in row for row in curves.values())]
     panels = []
     for part in run.regions:
         for name in names:
             lines = []
             for method in METHODS:
                 points = [
-                    (d, _or_none(curves[part, method, d][name])) for d in distances if (part, method, d) in curves
+                    (d, interval_or_none(curves[part, method, d][name]))
+                    for d in distances
+                    if (part, method, d) in curves
                 ]
                 kept = [(d, i) for d, i in points if i is not None]
                 if kept:

@@ -1,5 +1,8 @@
 """Every measure that a pack's networks allow, of a direction and of random ones at the same strength."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 
 from situ.core.direction import Direction, calibrate
@@ -11,6 +14,12 @@ from situ.metrics.attributes import FactorChange
 from situ.metrics.identity import IdentitySimilarity
 from situ.metrics.locality import LOCALITY
 from situ.packs.pack import Pack
+
+REGION_NOTE = "The region is what the pack's segmenter sees of the part before or after the edit (their union)."
+LEAKAGE_NOTE = (
+    "Leakage is the mean change of a factor that does not show in the part, over that plus the mean change of one that "
+    "does: 0 is perfect, 0.5 no choice at all."
+)
 
 
 def metrics_of(pack: Pack, region: Region) -> list[Metric]:
@@ -26,6 +35,13 @@ def metrics_of(pack: Pack, region: Region) -> list[Metric]:
             metrics.append(FactorChange("target_factors", pack.reader.change, target))
         metrics.append(FactorChange("other_factors", pack.reader.change, others, better="lower"))
     return metrics
+
+
+def leakage(target: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Of each picture, the mean change of a factor that does not show in the region, over that plus the mean change of
+    one that does: 0 is perfect, 0.5 no choice at all; NaN where nothing changed.
+    """
+    return [o / (t + o) if t + o > 0 else math.nan for t, o in zip(target, other, strict=True)]
 
 
 def measured(

@@ -7,6 +7,7 @@ made without a display and written as PNG and SVG.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 from situ.core.files import write_whole
 
-STYLE: Mapping[str, object] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -87,7 +88,7 @@ class Bars:
 
 def draw_panels(panels: Sequence[Panel], title: str = "", columns: int = 2) -> Figure:
     """Panels in rows, with one legend for all lines."""
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         columns = min(columns, len(panels))
         rows = -(-len(panels) // columns)
         figure = _figure(3.7 * columns, 2.9 * rows + (0.75 if title else 0.45))
@@ -136,7 +137,7 @@ def _draw_lines(axes: Axes, panel: Panel, styles: Mapping[str, Mapping[str, obje
 
 def draw_bars(groups: Sequence[Bars], title: str = "", columns: int = 2) -> Figure:
     """Groups of bars in rows."""
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         columns = min(columns, len(groups))
         rows = -(-len(groups) // columns)
         tall = max(len(group.labels) for group in groups)
@@ -178,7 +179,7 @@ def _figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write NAME.png (180 dots an inch) and NAME.svg, each whole or not at all."""
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(STYLE):
         write_whole(paths[0], lambda place: figure.savefig(place, dpi=180, metadata={"Software": None}))
         write_whole(paths[1], lambda place: figure.savefig(place, metadata={"Date": None}))
     return paths

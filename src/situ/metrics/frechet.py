@@ -4,8 +4,8 @@ Heusel et al., "GANs trained by a two time-scale update rule converge to a local
 
     d^2 = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)),
 
-with m and C the means and covariances of the features. With Inception's pool features this is FID. With other features it
-is another number, and must be named after them: the values do not compare.
+with m and C the means and covariances of the features. With Inception's pool features this is FID. With other features
+it is another number, and must be named after them: the values do not compare.
 """
 
 import numpy as np
