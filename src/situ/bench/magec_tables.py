@@ -38,11 +38,12 @@ from situ.inversion.encoder import EncoderInversion
 from situ.inversion.image2stylegan import Image2StyleGAN
 from situ.inversion.magec import AttributeEditor
 from situ.metrics.consistency import ReversibleEdit, edit_consistency, reversible
+from situ.metrics.perceptual import FeatureDistance
 from situ.metrics.realism import Realism, fit_realism
 from situ.packs.inverters import magec_of
 from situ.packs.library import open_model
 from situ.packs.pack import Pack
-from situ.packs.photos import reconstruction
+from situ.packs.photos import attribute_edits, reconstruction
 from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, attributes, render, sample_factors
 
 PHOTOS, REAL = 5_000_101, 6_000_101  # seeds of the photos, and of the pictures that say what is real
@@ -51,7 +52,7 @@ COMPONENTS = 4  # of GANSpace
 STRENGTH = 2.0  # of an edit by GANSpace
 NEXT = 3  # photos that each is interpolated towards, halfway
 CONSISTENT = ("attribute glasses", "GANSpace component-1")  # edits of Table 3
-HEAVY = 0.1  # weight of L_MAGEC where it is to count
+HEAVY = 0.03  # weight of L_MAGEC where it is to count
 SLIDER = (0.5, 1.0, 1.5, 2.0, 3.0)  # strengths among which a person would find the right one
 BATCH = 64
 
@@ -113,19 +114,13 @@ def editors_of(pack: Pack, shown: Bool[Tensor, "n a"]) -> dict[str, Editor]:
         return latents.with_values((latents.values + latents.values.roll(by, dims=0)) / 2)
 
     return {
-        "attributes": Editor({a: partial(turned, editor, i, shown) for i, a in enumerate(names)}, True),
+        "attributes": Editor(
+            {a: partial(editor.turned, attribute=i, present=shown[:, i]) for i, a in enumerate(names)}, True
+        ),
         "StyleFlow": Editor({a: partial(flowed, attribute=a, column=i) for i, a in enumerate(names)}, True),
         "GANSpace": Editor({name: edit.apply for name, edit in ganspace_edits(pack).items()}),
         "interpolation": Editor({f"half {by}": partial(halfway, by=by) for by in range(1, NEXT + 1)}),
     }
-
-
-def turned(
-    editor: AttributeEditor, i: int, shown: Bool[Tensor, "n a"], latents: Latents, strength: float = 1.0
-) -> Latents:
-    """Codes with an attribute added where a photo has it not, and removed where it has."""
-    signs = 1 - 2 * shown[:, i].to(latents.values)
-    return latents.with_values(latents.values + strength * signs[:, None] * editor.steps[i])
 
 
 def ganspace_edits(pack: Pack) -> dict[str, ReversibleEdit]:
@@ -145,15 +140,8 @@ def ganspace_edits(pack: Pack) -> dict[str, ReversibleEdit]:
 
 def consistency_edits(pack: Pack) -> dict[str, ReversibleEdit]:
     """The edits of Table 3: attributes that are added, and GANSpace's."""
-    assert pack.reader is not None
-    editor = magec_of(pack).editor
-    assert editor is not None
     found = {f"GANSpace {name}": edit for name, edit in ganspace_edits(pack).items()}
-    for i, name in enumerate(pack.reader.attributes):
-        away = torch.zeros(1, len(pack.reader.attributes), dtype=torch.bool)
-        found[f"attribute {name}"] = ReversibleEdit(
-            partial(turned, editor, i, away), partial(turned, editor, i, away, strength=-1.0)
-        )
+    found |= {f"attribute {name}": edit for name, edit in attribute_edits(pack).items()}
     return {name: found[name] for name in CONSISTENT}
 
 
@@ -168,11 +156,19 @@ def pictures(pack: Pack, latents: Latents) -> Images:
 
 
 def realism_of(pack: Pack) -> Realism:
-    """What renders are like, in the features that tell people apart."""
-    assert pack.embed is not None
+    """What renders are like, in the pack's features of whole pictures.
+
+    (Features that tell people apart would not do: noise has 0.86 there, and renders have 1.04.)
+    """
     real = render(sample_factors(REALS, torch.Generator().manual_seed(REAL)), 64).images.clamp(-1, 1)
     with torch.no_grad():
-        return fit_realism(torch.cat([pack.embed(some) for some in real.split(BATCH)]))
+        return fit_realism(torch.cat([summary_of(pack)(some) for some in real.split(BATCH)]))
+
+
+def summary_of(pack: Pack) -> Callable[[Images], Float[Tensor, "n s"]]:
+    """The features that realism is judged in."""
+    assert isinstance(pack.distance, FeatureDistance)
+    return pack.distance.summary
 
 
 def editability(
@@ -180,8 +176,7 @@ def editability(
 ) -> dict[str, dict[str, list[float]]]:
     """Table 2: under each editor, every photo's mean realism and mean t over the edits."""
     assert pack.reader is not None
-    assert pack.embed is not None
-    classify, embed = pack.reader.classify, pack.embed
+    classify, summary = pack.reader.classify, summary_of(pack)
     wanted = 1 - 2 * shown.float()  # which way each probability is to go
     found: dict[str, dict[str, list[float]]] = {}
     with torch.no_grad():
@@ -190,7 +185,7 @@ def editability(
             realism, rise = [], []
             for i, edit in enumerate(editor.edits.values()):
                 images = pictures(pack, edit(latents)).split(BATCH)
-                realism.append(torch.cat([real.score(embed(some)) for some in images]))
+                realism.append(torch.cat([real.score(summary(some)) for some in images]))
                 if editor.attributes:
                     after = torch.cat([classify(some) for some in images])
                     rise.append(wanted[:, i] * (after - before)[:, i])
@@ -232,7 +227,7 @@ def truth_errors(
     before = pictures(pack, latents)
     unedited, best, cosine = [], [], []
     for i, truth in enumerate(truths):
-        moves = {s: pictures(pack, turned(editor, i, photos.shown, latents, s)) for s in SLIDER}
+        moves = {s: pictures(pack, editor.turned(latents, i, photos.shown[:, i], s)) for s in SLIDER}
         errors = torch.stack([_mse(images, truth.images) for images in moves.values()])
         unedited.append(_mse(before, truth.images))
         best.append(torch.minimum(errors.amin(dim=0), unedited[-1]))  # a slider can be left alone

@@ -40,6 +40,7 @@ from situ.core.direction import Direction
 from situ.core.discovery import Discovery, discover
 from situ.core.region import Rest
 from situ.discovery.lelsd import LELSD
+from situ.discovery.resefa import ReSeFa
 from situ.packs.methods import METHODS, NamedMethod, build_method, common_subspace
 
 discover_app = typer.Typer(help="Find directions that change one region.", no_args_is_help=True)

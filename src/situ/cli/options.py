@@ -148,7 +148,10 @@ def latents_of(
 def _latents_in(file: Path, generator: str) -> Latents:
     """Of a latents file, or of an inversion."""
     if file.is_file() and is_safetensors(file) and format_of(file) == INVERSION_FILE.format:
-        return load_inversion(file, generator).latents
+        found = load_inversion(file, generator)
+        if found.noise:
+            say(f"{file} has noise maps of its own, which are left out here: --photo puts them in")
+        return found.latents
     return load_latents(file, generator)
 
 

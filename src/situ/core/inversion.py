@@ -105,6 +105,27 @@ def load_inversion(path: Path | str, generator: str | None = None) -> Inversion:
 
 
 @runtime_checkable
+class TakesNoise(Protocol):
+    """A generator that can be given noise maps of one's own."""
+
+    def with_noise(self, maps: Mapping[str, Tensor]) -> Generator: ...
+
+
+def with_noise_of(generator: Generator, inversion: Inversion) -> Generator:
+    """The generator with the noise maps that an inversion found, as its codes are to be rendered: all of them at once,
+    or one alone any number of times.
+
+    Raises:
+        InversionError: a generator that takes none.
+    """
+    if not inversion.noise:
+        return generator
+    if not isinstance(generator, TakesNoise):
+        raise InversionError(f"the inversion has noise maps, {generator.name} takes none: invert on this model")
+    return generator.with_noise({name: maps.to(generator.device) for name, maps in inversion.noise.items()})
+
+
+@runtime_checkable
 class Inverter(Protocol):
     """A method and its settings."""
 

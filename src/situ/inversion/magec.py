@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from situ.core.containers import Container
@@ -73,6 +73,11 @@ class AttributeEditor:
         """Codes after every edit, each on its own: removed where present (probability above 1/2), else added."""
         signs = 1 - 2 * (present > 0.5).to(values)
         return values[:, None] + signs[:, :, None] * self.steps
+
+    def turned(self, latents: Latents, attribute: int, present: Bool[Tensor, " n"], strength: float = 1.0) -> Latents:
+        """Codes after one edit: the attribute (its number) removed where present, else added; by -1, the way back."""
+        signs = 1 - 2 * present.to(latents.values)
+        return latents.with_values(latents.values + strength * signs[:, None] * self.steps[attribute])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ What the paper leaves open, and what is done here:
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,7 +29,7 @@ from situ.core.direction import Edit, PerceptualDistance
 from situ.core.errors import SituError
 from situ.core.generator import Generator
 from situ.core.images import Images
-from situ.core.inversion import Inversion
+from situ.core.inversion import Inversion, with_noise_of
 from situ.core.latents import Latents
 from situ.core.progress import Progress, silent
 
@@ -135,11 +134,6 @@ def edit_consistency(
     return EditConsistency(names, scores)
 
 
-@runtime_checkable
-class _TakesNoise(Protocol):
-    def with_noise(self, maps: Mapping[str, Tensor]) -> Generator: ...
-
-
 def _rows(inversion: Inversion, rows: Int[Tensor, " m"]) -> Inversion:
     """The codes and noise of some photos."""
     latents = inversion.latents
@@ -159,8 +153,4 @@ def _moved(inversion: Inversion, edit: Callable[[Latents], Latents]) -> Inversio
 
 
 def _pictures(generator: Generator, inversion: Inversion) -> Images:
-    if inversion.noise:
-        if not isinstance(generator, _TakesNoise):
-            raise SituError(f"the inversion has noise maps, {generator.name} takes none: invert on this model")
-        generator = generator.with_noise(inversion.noise)
-    return generator.synthesize(inversion.latents).images.clamp(-1, 1)
+    return with_noise_of(generator, inversion).synthesize(inversion.latents).images.clamp(-1, 1)

@@ -37,6 +37,11 @@ class FeatureDistance:
             kept = [_unit(q) for q in self.features(target)]
         return lambda images: _apart(self.features(images), kept)
 
+    def summary(self, images: Images) -> Float[Tensor, "n s"]:
+        """Whole pictures in a row of numbers, for statistics of many: every channel's mean and deviation."""
+        layers = self.features(images)
+        return torch.cat([torch.cat([r.mean(dim=(2, 3)), r.std(dim=(2, 3))], dim=1) for r in layers], dim=1)
+
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return self.between(edited.before, edited.after)
 
@@ -68,6 +73,10 @@ class PyramidDistance:
     def against(self, target: Images) -> Callable[[Images], Float[Tensor, " n"]]:
         """The distance from pictures that stay."""
         return lambda images: self.between(images, target)
+
+    def summary(self, images: Images) -> Float[Tensor, "n s"]:
+        """Whole pictures in a row of numbers, for statistics of many: an eighth of their size, flat."""
+        return functional.avg_pool2d(images, max(1, images.shape[-1] // 8)).flatten(1)
 
     def __call__(self, edited: EditedImages) -> Float[Tensor, " n"]:
         return self.between(edited.before, edited.after)

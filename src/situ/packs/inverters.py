@@ -13,6 +13,7 @@ from situ.core.inversion import Inverter
 from situ.core.progress import Progress, silent
 from situ.inversion.descriptors import Attributes
 from situ.inversion.encoder import EncoderInversion
+from situ.inversion.image2stylegan import Image2StyleGAN, NoisyGenerator
 from situ.inversion.magec import MAGEC, attribute_magec, load_link, save_link
 from situ.inversion.optimization import Optimization
 from situ.packs.pack import Pack
@@ -75,11 +76,18 @@ def _optimization(pack: Pack, steps: int | None, progress: Progress) -> Inverter
     return Optimization(pack.distance, pack.embed, steps=steps or Optimization.steps)
 
 
+def _image2stylegan(pack: Pack, steps: int | None, progress: Progress) -> Inverter:
+    made = Image2StyleGAN(pack.distance)
+    made = made if isinstance(pack.generator, NoisyGenerator) else replace(made, noise_steps=0)
+    return made if steps is None else replace(made, steps=steps, noise_steps=min(steps, made.noise_steps))
+
+
 INVERTERS: Mapping[str, tuple[str, Callable[[Pack, int | None, Progress], Inverter]]] = {
     "refined": ("encoder, then a few steps of MAGEC", _refined),
     "encoder": ("one pass of the encoder", lambda pack, steps, progress: _encoder(pack)),
     "magec": ("MAGEC as published, from the mean code", _magec),
     "optimization": ("the same losses without MAGEC's", _optimization),
+    "image2stylegan": ("Image2StyleGAN++: 1000 steps on the codes, then 1000 on the noise maps", _image2stylegan),
 }
 
 
@@ -100,4 +108,4 @@ def inverter_named(
     if steps is not None and steps < 1:
         raise InversionError(f"steps are a number from 1, got {steps}")
     made = INVERTERS[name][1](pack, steps, progress)
-    return replace(made, under_way=under_way) if isinstance(made, (MAGEC, Optimization)) else made
+    return replace(made, under_way=under_way) if isinstance(made, (MAGEC, Optimization, Image2StyleGAN)) else made

@@ -11,7 +11,7 @@ from situ.checkpoints.weights import Options
 from situ.core.errors import ModelError
 from situ.packs.pack import Pack
 from situ.packs.portraits.portraits import open_portraits
-from situ.packs.user_packs import installed_packs, open_pack
+from situ.packs.user_packs import base_of, installed_packs, open_pack, with_networks_of
 
 PACKS: Mapping[str, Callable[[torch.device | str, bool], Pack]] = {"portraits": open_portraits}
 
@@ -32,7 +32,8 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
     installed = installed_packs()
     folder = installed.get(name, Path(name))
     if (folder / "pack.json").is_file():
-        return open_pack(folder, device, low_precision)
+        pack, base = open_pack(folder, device, low_precision), base_of(folder)
+        return with_networks_of(open_model(base, device, low_precision), pack) if base else pack
     if not Path(name).exists():
         known = ", ".join([*PACKS, *installed])
         raise ModelError(f'no model "{name}": give the path of a generator file or one of {known}')

@@ -1,7 +1,8 @@
 """A photo through a pack: its faces cut out, inverted, edited, and put back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +12,13 @@ from torch import Tensor
 from situ.core.direction import Edit
 from situ.core.errors import InversionError, PhotoError, SituError
 from situ.core.images import Images
-from situ.core.inversion import Inversion, Inverter, invert, load_inversion
+from situ.core.inversion import Inversion, Inverter, invert, load_inversion, with_noise_of
+from situ.core.latents import Latents
 from situ.core.progress import Progress, silent
 from situ.core.traversal import synthesize_edits
+from situ.metrics.consistency import ReversibleEdit, edit_consistency
+from situ.metrics.realism import fit_realism
+from situ.packs.inverters import magec_of
 from situ.packs.pack import Pack
 from situ.photos.align import Crop, box_crop, extract, face_crops
 from situ.photos.landmarks import LandmarkFinder
@@ -22,6 +27,10 @@ from situ.photos.read import Photo, read_photo
 
 # perceptual distance over strength 1's, and cosine of identity: better than both is trusted, worse than either is not
 GOOD, POOR = (3.0, 0.9), (8.0, 0.6)
+# mean edit-consistency score: 1 is as far off as the edit itself moved (MAGEC section 4.2)
+GOOD_CONSISTENCY, POOR_CONSISTENCY = 0.5, 1.0
+OWN_PICTURES = 1000  # of the model, among which an inverted picture is to lie
+TOGETHER = 32  # pictures in one pass; bounds memory
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,10 @@ def edit_photo(
     Returns:
         the photo, and of each crop its inversion before and after the edit.
     """
-    pictures = synthesize_edits(pack.generator, inversion.latents, [Edit(), edit], force).clamp(-1, 1)
+    each = [inversion[k : k + 1] for k in range(len(inversion))]
+    pictures = torch.cat(
+        [synthesize_edits(with_noise_of(pack.generator, one), one.latents, [Edit(), edit], force) for one in each]
+    ).clamp(-1, 1)
     image: Images = cut.photo.image
     for crop, (before, after) in zip(cut.crops, pictures.cpu(), strict=True):
         image = paste(image, crop, before[None], after[None])
@@ -150,10 +162,85 @@ def reconstruction(pack: Pack, photos: Images, images: Images) -> dict[str, Floa
     return figures
 
 
-def verdict(pack: Pack, figures: dict[str, float]) -> str:
-    """How far to trust an inversion, in words."""
-    far, who = figures["perceptual"] / pack.unit_distance, figures.get("identity", 1.0)
-    if far <= GOOD[0] and who >= GOOD[1]:
+WITHOUT = "without "  # before the name of an attribute: the edit that takes it away
+
+
+def attribute_edits(pack: Pack, progress: Progress = silent) -> dict[str, ReversibleEdit]:
+    """Each attribute added, and each taken away, by the editor that MAGEC is supervised with.
+
+    Raises:
+        InversionError: a pack without a classifier of attributes.
+    """
+    editor = magec_of(pack, progress).editor
+    assert editor is not None
+    assert pack.reader is not None
+
+    def moved(latents: Latents, i: int, present: bool, strength: float) -> Latents:
+        return editor.turned(latents, i, torch.full([len(latents)], present, device=latents.values.device), strength)
+
+    return {
+        f"{WITHOUT if present else ''}{name}": ReversibleEdit(
+            partial(moved, i=i, present=present, strength=1.0), partial(moved, i=i, present=present, strength=-1.0)
+        )
+        for present in (False, True)
+        for i, name in enumerate(pack.reader.attributes)
+    }
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is known of inversions before anything is edited, beyond their reconstruction."""
+
+    realism: tuple[float, ...]  # R of each inverted picture among 1000 of the model's own: from 1 on it is one of them
+    consistency: tuple[dict[str, float], ...]  # of each, attribute turned over -> ecs: 0 perfect, above 1 useless
+
+
+def trust(
+    pack: Pack, photos: Images, inversion: Inversion, inverter: Inverter, seed: int, progress: Progress = silent
+) -> Trust:
+    """Whether inversions lie among the pictures of their model, and whether they come back from edits.
+
+    Every attribute is turned over from what the photo shows and the edited picture is inverted anew: as many inversions
+    as there are attributes, for each photo.
+
+    Raises:
+        InversionError: a pack without a classifier of attributes.
+    """
+    if pack.reader is None:
+        raise InversionError(f"edit consistency turns attributes over, and {pack.name} has no classifier of them")
+    edits, generator = attribute_edits(pack), pack.generator
+    with torch.no_grad():
+        shown = pack.reader.classify(photos) > 0.5
+        images = with_noise_of(generator, inversion).synthesize(inversion.latents).images.clamp(-1, 1)
+        rng = torch.Generator().manual_seed(seed)
+        own = generator.sample(OWN_PICTURES, generator.spaces["z"], rng, 1.0)
+        parts = [own[i : i + TOGETHER] for i in range(0, OWN_PICTURES, TOGETHER)]
+        real = torch.cat([pack.distance.summary(generator.synthesize(part).images.clamp(-1, 1)) for part in parts])
+        realism = fit_realism(real).score(pack.distance.summary(images))
+    found = edit_consistency(
+        generator,
+        inversion,
+        lambda some: invert(generator, some, inverter, torch.Generator().manual_seed(seed)),
+        edits,
+        pack.distance.between,
+        eligible=torch.cat([~shown, shown], dim=1),
+        batch=TOGETHER,
+        progress=progress,
+    )
+    rows = [
+        {name: float(score) for name, score in zip(found.attributes, row, strict=True) if score.isfinite()}
+        for row in found.scores
+    ]
+    return Trust(tuple(realism.tolist()), tuple(rows))
+
+
+def verdict(pack: Pack, figures: Mapping[str, float]) -> str:
+    """How far to trust an inversion, in words: of its "perceptual" distance, "identity" and, where they are known, the
+    mean "ecs" of its edits."""
+    far, who, back = figures["perceptual"] / pack.unit_distance, figures.get("identity", 1.0), figures.get("ecs", 0.0)
+    if back >= POOR_CONSISTENCY:
+        return "poor: edits do not come back, the codes lie where the model makes no pictures"
+    if far <= GOOD[0] and who >= GOOD[1] and back <= GOOD_CONSISTENCY:
         return "good: edits will be of this photo"
     if far >= POOR[0] or who <= POOR[1]:
         return "poor: the model cannot make this photo, and edits will be of another"

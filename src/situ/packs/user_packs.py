@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,56 @@ def create_pack(name: str, sources: PackSources, overwrite: bool = False) -> Pat
         write_whole(folder / "README.md", lambda place: place.write_text(card, encoding="utf-8"))
         open_pack(folder)  # what cannot be opened is not left there
     return target
+
+
+def require_new_pack(name: str) -> Path:
+    """The folder that a new pack of this name will have. Raises ModelError for a name that is taken or none."""
+    target = packs_folder() / require_pack_name(name)
+    if target.exists():
+        raise ModelError(f"there is a pack {name} already ({target}): choose another name")
+    return target
+
+
+def create_tuned_pack(name: str, base: Pack, model: str, generator: Generator) -> Path:
+    """A pack of a generator that was tuned to some photos; all else is its base's, which must stay where it is.
+
+    Args:
+        model: what the base is opened by: a name, a folder or a file.
+
+    Returns:
+        the pack's folder.
+
+    Raises:
+        ModelError: a name that is taken or none.
+    """
+    target = require_new_pack(name)
+    licence = base.licence or "as its base"
+    header = {
+        "format": FORMAT,
+        "name": name,
+        "generator": generator.name,
+        "base": str(Path(model).resolve()) if Path(model).exists() else model,
+        "read_as": f"{base.generator.name}, tuned to photos",
+        "notes": [],
+        "licence": licence,
+        "licences": {"generator": licence},
+    }
+    with made_beside(target) as folder:
+        save_generator(generator, folder / "generator.safetensors", torch.float32, licence)
+        for file, text in (("pack.json", json.dumps(header, indent=2)), ("README.md", _card(header))):
+            (folder / file).write_text(text, encoding="utf-8")
+        open_pack(folder)
+    return target
+
+
+def base_of(folder: Path) -> str:
+    """The pack whose networks a tuned pack uses; none for any other pack."""
+    return str(read_header(folder).get("base", ""))
+
+
+def with_networks_of(base: Pack, tuned: Pack) -> Pack:
+    """A tuned pack with the networks of its base. What was fitted on the base's generator (LinkNet) is not its own."""
+    return replace(base, name=tuned.name, generator=tuned.generator, licence=tuned.licence, card=tuned.card, link=None)
 
 
 @contextmanager
