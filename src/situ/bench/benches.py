@@ -2,9 +2,17 @@
 
 from collections.abc import Mapping
 
-from situ.bench import lelsd_distance, resefa_edits
+from situ.bench import interactivity, lelsd_distance, lelsd_palette, lelsd_sequence, resefa_edits, truth
 from situ.bench.run import Bench
 
-_ALL = (lelsd_distance.BENCH, resefa_edits.TABLE_BENCH, resefa_edits.FIGURE_BENCH)
+_ALL = (
+    lelsd_palette.BENCH,
+    lelsd_distance.BENCH,
+    lelsd_sequence.BENCH,
+    interactivity.BENCH,
+    resefa_edits.TABLE_BENCH,
+    resefa_edits.FIGURE_BENCH,
+    truth.BENCH,
+)
 
 BENCHES: Mapping[str, Bench] = {bench.name: bench for bench in _ALL}

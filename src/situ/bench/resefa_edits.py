@@ -19,7 +19,7 @@ from PIL import Image
 
 from situ.bench.experiment import Claim, Outcome, Table, Value
 from situ.bench.measures import REGION_NOTE
-from situ.bench.run import Bench, Run, Size, embedded, over_searches, reference_pictures
+from situ.bench.run import Bench, Run, Size, embedded, over_searches, rounded
 from situ.bench.searches import RANKED_ON, SELECTION, sampled
 from situ.bench.statistics import Interval, interval, interval_or_none, over_pictures, paired, verdict
 from situ.core.direction import Direction, Edit
@@ -33,8 +33,6 @@ from situ.metrics.locality import ChangeInside, ChangeOutside
 
 METHODS = ("stylespace", "lowrankgan", "resefa", "lelsd", "random")
 RIVALS = ("stylespace", "lowrankgan")
-REALS = 2000  # pictures that the Frechet distance is taken to
-HELD_OUT = 8_100_000  # their seed
 BATCH = 32
 SCALE = 1e4  # of squared changes, as printed
 TARGET = 0.15  # of the factor's range, by which every method is to move it
@@ -171,13 +169,8 @@ def measured(run: Run, edit: NamedEdit, method: str, seed: int) -> dict[str, obj
         if pack.embed is not None:
             before, after = (embedded(pack, images) for images in (edited.before, edited.after))
             columns["identity"] += torch.cosine_similarity(before, after).tolist()
-            features += _rounded(after)
+            features += rounded(after)
     return {**columns, "features": features, "strength": chosen.strength}
-
-
-def _rounded(features: torch.Tensor) -> list[list[float]]:
-    """Short enough for a cell of JSON."""
-    return [[round(value, 5) for value in row] for row in features.tolist()]
 
 
 def run_table(run: Run) -> Outcome:
@@ -185,7 +178,7 @@ def run_table(run: Run) -> Outcome:
     rows: list[tuple[Value, ...]] = []
     claims_on: dict[tuple[str, str], dict[str, list[float]]] = {}
     features: dict[tuple[str, str], torch.Tensor] = {}
-    real, real_words = _reference(run)
+    real, real_words = run.reference
     failed = []
     for edit in edits_of(run):
         for method in METHODS:
@@ -235,20 +228,6 @@ def run_table(run: Run) -> Outcome:
     )
 
 
-def _reference(run: Run) -> tuple[torch.Tensor | None, str]:
-    """Features of real pictures, and what these are."""
-    if run.pack.embed is None:
-        return None, "nothing, as the model has no embedder"
-    n = 200 if run.quick else REALS
-
-    def make() -> object:
-        images, words = reference_pictures(run.pack, n, HELD_OUT)
-        return {"features": _rounded(embedded(run.pack, images)), "words": words}
-
-    cell = run.cell(f"reference {n}", make)
-    return torch.tensor(cell["features"]), cell["words"]
-
-
 def _frechet(features: torch.Tensor | None, real: torch.Tensor | None) -> Interval | None:
     """Mean over the searches of the distance of each one's pictures to the real ones, (s, n, f) and (m, f)."""
     if features is None or real is None:
@@ -268,7 +247,7 @@ def _unedited(run: Run, real: torch.Tensor | None) -> Table:
         with torch.no_grad():
             parts = [run.pack.generator.synthesize(run.latents[i : i + BATCH]).images
                      for i in range(0, len(run.latents), BATCH)]  # fmt: skip
-        return _rounded(embedded(run.pack, torch.cat(parts)))
+        return rounded(embedded(run.pack, torch.cat(parts)))
 
     features = torch.tensor(run.cell("unedited", make))[None]
     return Table(
@@ -369,7 +348,7 @@ def _table_figure(run: Run, table: Table):
                     Bars(edit.name, table.columns[column], [m for m, _ in kept], [v.mean for _, v in kept],
                          [v.low for _, v in kept], [v.high for _, v in kept])
                 )  # fmt: skip
-    return draw_bars(groups, f"Named edits that move their factor by {TARGET:g}", columns=max(1, len(edits_of(run))))
+    return draw_bars(groups, f"Named edits that move their factor by {TARGET:g}", columns=max(2, len(edits_of(run))))
 
 
 def _sheet(run: Run) -> Image.Image:
@@ -391,7 +370,7 @@ def _sheet(run: Run) -> Image.Image:
     return lay_out(
         pages,
         "Named edits",
-        f"the first of the measured pictures; every edit moves its factor by {TARGET:g} where it can",
+        "the first of the measured pictures",
     )
 
 

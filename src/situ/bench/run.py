@@ -19,11 +19,13 @@ from situ.core.errors import SituError
 from situ.core.images import Images
 from situ.core.latents import Latents
 from situ.core.region import Region
+from situ.metrics.realism import Realism, fit_realism
 from situ.packs.pack import Pack
 from situ.packs.portraits.renderer import render, sample_factors
 
 MEASURED = 7_000_000  # plus the bench's seed: seed of the pictures that edits are measured on
-HELD_OUT = 8_000_000  # plus the bench's seed: of held-out renders, which no recipe trains on
+HELD_OUT = 8_100_000  # of held-out renders, which no recipe trains on
+REALS = 2000  # of them
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,26 @@ class Run:
     def latents(self) -> Latents:
         """Codes of the pictures that edits are measured on."""
         return sampled(self.pack, self.size.pictures, MEASURED + self.seed)
+
+    @cached_property
+    def reference(self) -> tuple[Float[Tensor, "n e"] | None, str]:
+        """The embedder's features of real pictures, and what these are in words; kept."""
+        if self.pack.embed is None:
+            return None, "nothing, as the model has no embedder"
+        n = REALS // 10 if self.quick else REALS
+
+        def make() -> object:
+            images, words = reference_pictures(self.pack, n, HELD_OUT)
+            return {"features": rounded(embedded(self.pack, images)), "words": words}
+
+        cell = self.cell(f"reference {n}", make)
+        return torch.tensor(cell["features"]), cell["words"]
+
+    @cached_property
+    def realism(self) -> Realism | None:
+        """What real pictures are like, in the embedder's features."""
+        features = self.reference[0]
+        return None if features is None else fit_realism(features)
 
     @property
     def seeds(self) -> list[int]:
@@ -151,6 +173,11 @@ def embedded(pack: Pack, images: Images, batch: int = 64) -> Float[Tensor, "n e"
     assert pack.embed is not None
     with torch.no_grad():
         return torch.cat([pack.embed(part.clamp(-1, 1)).float().cpu() for part in images.split(batch)])
+
+
+def rounded(features: Float[Tensor, "n e"]) -> list[list[float]]:
+    """Features as a cell of JSON can hold them, short."""
+    return [[round(value, 5) for value in row] for row in features.tolist()]
 
 
 def over_searches(rows: Sequence[Sequence[float]]) -> list[float]:
