@@ -2,10 +2,19 @@
 
 from collections.abc import Mapping
 
-from situ.bench import interactivity, lelsd_distance, lelsd_palette, lelsd_sequence, resefa_edits, truth
+from situ.bench import (
+    interactivity,
+    lelsd_distance,
+    lelsd_palette,
+    lelsd_properties,
+    lelsd_sequence,
+    resefa_edits,
+    truth,
+)
 from situ.bench.run import Bench
 
 _ALL = (
+    lelsd_properties.BENCH,
     lelsd_palette.BENCH,
     lelsd_distance.BENCH,
     lelsd_sequence.BENCH,

@@ -1,8 +1,8 @@
 """LELSD section 4.4: whether editing is interactive, and how long a direction takes to find.
 
 The paper has no table: "about two minutes" for a direction (section 4, one V100, 1024 px); the method of Zhu et al.
-"requires test-time optimization and hence is not interactive"; StyleSpace "requires a lot of training time as it needs to
-separately backpropagate through all 6080 channels", so that LELSD is estimated "three orders of magnitude faster".
+"requires test-time optimization and hence is not interactive"; StyleSpace "requires a lot of training time as it needs
+to separately backpropagate through all 6080 channels", so that LELSD is estimated "three orders of magnitude faster".
 Measured here on the model at hand: a frame of a slider, a search of each method, the published schedules, and one
 backward pass for each channel and each of 1000 pictures, timed on a few and multiplied.
 """

@@ -169,9 +169,13 @@ def _sheet(run: Run, part: str) -> Image.Image:
     """The palette of the first picture."""
     across, down = pair(run, part, WITH, run.seed)
     pictures = palette(run.pack.generator, across, down, run.latents[:1], STEPS)
-    lines = [Row(f"{s:+g}", enlarge(row, CELL)) for s, row in zip(STEPS, pictures, strict=True)]
+    lines = [Row(_signed(s), enlarge(row, CELL)) for s, row in zip(STEPS, pictures, strict=True)]
     note = "first direction along the columns, second along the rows"
-    return draw_grid(Grid(lines, f"Palette of {part}", [f"{s:+g}" for s in STEPS], note, CELL))
+    return draw_grid(Grid(lines, f"Palette of {part}", [_signed(s) for s in STEPS], note, CELL))
+
+
+def _signed(strength: float) -> str:
+    return f"{strength:+g}" if strength else "0"
 
 
 BENCH = Bench(

@@ -143,8 +143,7 @@ class Searches:
             failed = dict.fromkeys(asked, str(error))
         seconds = tick() - started
         files: dict[str, list[str]] = {}
-        ranked = self._ranked(list(asked.values()), rows)
-        for part, directions in zip(asked, ranked, strict=True):
+        for part, directions in zip(asked, ranked(self.pack, list(asked.values()), rows), strict=True):
             if not directions and part not in failed:
                 failed[part] = "it found no direction that changes the pictures"
             files[part] = []
@@ -155,26 +154,29 @@ class Searches:
         derivative = spent() if isinstance(self.pack.generator, Linearizable) else None
         return {"seconds": seconds, "derivative": derivative, "files": files, "failed": failed}
 
-    def _ranked(self, regions: Sequence[Region], rows: Sequence[Sequence[Direction]]) -> list[list[Direction]]:
-        """Calibrated, and by region gain; vectors that several regions share are calibrated once."""
-        generator = self.pack.generator
-        codes = sampled(self.pack, RANKED_ON, SELECTION)
-        known: dict[str, Direction | None] = {}
-        ranked: list[list[Direction]] = []
-        for region, directions in zip(regions, rows, strict=True):
-            judged: list[Direction] = []
-            for direction in directions:
-                if direction.key not in known:
-                    known[direction.key] = _calibrated(self.pack, direction, codes)
-                unit = known[direction.key]
-                if unit is None:
-                    continue
-                own = replace(direction, unit=unit.unit)
-                starts = generator.convert(codes, own.subspace.space)
-                gain = region_gain([edited_images(generator, own, region, starts, sign) for sign in (1.0, -1.0)])
-                judged.append(replace(own, score=gain))
-            ranked.append(sorted(judged, key=lambda d: -d.score))
-        return ranked
+
+def ranked(pack: Pack, regions: Sequence[Region], rows: Sequence[Sequence[Direction]]) -> list[list[Direction]]:
+    """Calibrated, and by region gain on pictures of their own; vectors that several regions share are calibrated once.
+
+    Directions that hardly change the pictures are left out.
+    """
+    codes = sampled(pack, RANKED_ON, SELECTION)
+    known: dict[str, Direction | None] = {}
+    found: list[list[Direction]] = []
+    for region, directions in zip(regions, rows, strict=True):
+        judged: list[Direction] = []
+        for direction in directions:
+            if direction.key not in known:
+                known[direction.key] = _calibrated(pack, direction, codes)
+            unit = known[direction.key]
+            if unit is None:
+                continue
+            own = replace(direction, unit=unit.unit)
+            starts = pack.generator.convert(codes, own.subspace.space)
+            gain = region_gain([edited_images(pack.generator, own, region, starts, sign) for sign in (1.0, -1.0)])
+            judged.append(replace(own, score=gain))
+        found.append(sorted(judged, key=lambda d: -d.score))
+    return found
 
 
 def _calibrated(pack: Pack, direction: Direction, codes: Latents) -> Direction | None:

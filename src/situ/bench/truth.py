@@ -2,7 +2,8 @@
 
 None of the papers could have it: the bundled portraits come from a renderer that names every factor, so that a
 predictor of factors can be trained, and says what an edit changed besides what it was asked to. All edits are at
-strength 1, the same mean perceptual distance. Repeatability is the mean |cosine| between the best directions of several searches.
+strength 1, the same mean perceptual distance. Repeatability is the mean |cosine| between the best directions of several
+searches.
 """
 
 from collections.abc import Sequence
