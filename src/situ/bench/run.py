@@ -35,7 +35,7 @@ class Size:
     pictures: int
     searches: int  # seeds that every method searches with
     parts: tuple[str, ...]
-    minutes: float  # about, on one core, the bundled model
+    minutes: float | int  # about, on one core, the bundled model
 
 
 @dataclass
