@@ -219,8 +219,9 @@ def single_image(run: Run, direction: Direction) -> Answer:
 def global_editing(run: Run, name: str) -> Answer:
     """E. Everything but the background, or everything where there are no parts."""
     pack = run.pack
-    if pack.reader is None or pack.segmenter is None:
-        return Answer(False, "not told: the model has no reader of factors")
+    columns = [i for i, part in enumerate(pack.reader.parts) if part in WHOLE] if pack.reader else []
+    if pack.reader is None or pack.segmenter is None or not columns:
+        return Answer(False, "not told: the model has no parts, or no reader of factors of pose or light")
     region = Part(pack.segmenter, tuple(part for part in pack.segmenter.parts if part != "background"))
     settings: dict[str, object] = {}
     if "classifier" in METHODS[name].build.__dataclass_fields__:
@@ -229,7 +230,6 @@ def global_editing(run: Run, name: str) -> Answer:
         )
     rows, reason = searched(run, pack, name, region, settings)
     found = ranked(pack, [region], [rows])[0]
-    columns = [i for i, part in enumerate(pack.reader.parts) if part in WHOLE]
     best, factor = 0.0, ""
     with torch.no_grad():
         before = pack.generator.synthesize(run.latents).images
@@ -274,7 +274,7 @@ def answers(run: Run, name: str) -> dict[str, Any]:
     return {key: row[key].described() for key in PROPERTIES}
 
 
-def composition(run: Run) -> dict[str, Any]:
+def composition() -> dict[str, Any]:
     """The row of part transfer: only D tells it from the rest; the others are what its signature says."""
     asked = inspect.signature(transfer_part).parameters
     second = [name for name in asked if "reference" in name]
@@ -286,7 +286,7 @@ def run_bench(run: Run) -> Outcome:
     rows: dict[str, dict[str, Any]] = {}
     for name in METHODS:
         rows[name] = run.cell(name, lambda name=name: answers(run, name))
-    rows[COMPOSITION] = run.cell(COMPOSITION, lambda: composition(run))
+    rows[COMPOSITION] = run.cell(COMPOSITION, composition)
     marks: list[tuple[Value, ...]] = []
     seen: list[tuple[Value, ...]] = []
     for name, row in rows.items():

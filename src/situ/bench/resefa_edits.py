@@ -124,7 +124,7 @@ def choose(run: Run, edit: NamedEdit, method: str, seed: int) -> Chosen | None:
             before = run.pack.generator.synthesize(codes).images
             moves = []
             for direction in found.directions:
-                for sign in (1, -1):
+                for sign in (1.0, -1.0):
                     after = run.pack.generator.synthesize(direction.apply(run.pack.generator, codes, sign)).images
                     moves.append(edit.sign * float(reader.change(before, after)[:, column].mean()))
             i = int(np.argmax(moves))

@@ -82,7 +82,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Interval:
     """
     if len(a) != len(b):
         raise SituError(f"paired numbers come in two lists of one length, got {len(a)} and {len(b)}")
-    return interval(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))  # pyright: ignore[reportArgumentType]
+    return interval((np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).tolist())
 
 
 def over_pictures(n: int, statistic: Callable[[np.ndarray], float]) -> Interval:

@@ -10,7 +10,7 @@ it is another number, and must be named after them: the values do not compare.
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import sqrtm
+from scipy.linalg import eigh, eigvalsh
 from torch import Tensor
 
 from situ.core.errors import SituError
@@ -31,7 +31,8 @@ def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
         raise SituError("features to compare hold NaN or infinity: check the network and the pictures")
     c1, c2 = np.atleast_2d(np.cov(x, rowvar=False)), np.atleast_2d(np.cov(y, rowvar=False))
     # tr (C1 C2)^(1/2) = tr (R C2 R)^(1/2) with R = C1^(1/2): symmetric, so that its eigenvalues are real
-    root = np.real(sqrtm(c1)) if np.trace(c1) > 0 else np.zeros_like(c1)
-    product = np.linalg.eigvalsh(root @ c2 @ root)
+    values, vectors = eigh(c1)
+    root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T
+    product = eigvalsh(root @ c2 @ root)
     mean = float(np.square(x.mean(axis=0) - y.mean(axis=0)).sum())
     return max(0.0, mean + float(np.trace(c1) + np.trace(c2) - 2 * np.sqrt(product.clip(min=0)).sum()))
