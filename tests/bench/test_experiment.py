@@ -65,7 +65,9 @@ def test_tables_as_csv_spread_intervals() -> None:
 
 
 def test_the_report_is_strict_and_says_how_it_was_made(tmp_path: Path) -> None:
-    table = Table("shares", "Shares", ("method", "share", "d"), (("a", Interval(1.0, float("nan"), 2.0, 1), float("inf")),))
+    table = Table(
+        "shares", "Shares", ("method", "share", "d"), (("a", Interval(1.0, float("nan"), 2.0, 1), float("inf")),)
+    )
     printed = Table("published", "Printed", ("method", "FID"), (("a", 3.0),), "a paper, table 1")
     told = Told("b", "A bench", "Does it?", "situ bench b", SETTINGS, (printed,), 1.5, quick=True)
     claims = [Claim("It does", "a paper", None, "no numbers"), Claim("It is", "a paper", True, "1")]

@@ -52,7 +52,6 @@ COMPONENTS = 4  # of GANSpace
 STRENGTH = 2.0  # of an edit by GANSpace
 NEXT = 3  # photos that each is interpolated towards, halfway
 CONSISTENT = ("attribute glasses", "GANSpace component-1")  # edits of Table 3
-HEAVY = 0.03  # weight of L_MAGEC where it is to count
 SLIDER = (0.5, 1.0, 1.5, 2.0, 3.0)  # strengths among which a person would find the right one
 BATCH = 64
 
@@ -80,11 +79,11 @@ def rows_of(pack: Pack) -> dict[str, Inverter]:
     return {
         "encoder": start,
         "encoder + MAGEC": refined,
+        "encoder + MAGEC as published": refined.as_published(),
         "encoder + 40 steps": replace(refined, magec=0.0),
-        "encoder + heavy MAGEC": replace(refined, magec=HEAVY),
         "MAGEC": full,
+        "MAGEC as published": full.as_published(),
         "without MAGEC": replace(full, magec=0.0),
-        "heavy MAGEC": replace(full, magec=HEAVY),
         "without MAGEC, 300 steps": replace(full, magec=0.0, first_steps=150, second_steps=150),
         "Image2StyleGAN++": Image2StyleGAN(pack.distance),
     }
