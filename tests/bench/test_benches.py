@@ -89,6 +89,22 @@ def test_equal_distances_on_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert {"curves.png", "curves.svg", "sheet.png"} <= {path.name for path in (tmp_path / "lelsd-fig4").iterdir()}
 
 
+def test_both_sides_are_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(
+        PACK, 0, ONE, False, Cells(tmp_path / "b", {}), Searches(PACK, "tiles", tmp_path / "s", False), lambda _: None
+    )
+    solve, signs = lelsd_distance.solve_distance, []
+
+    def solved(*given, **options):
+        found = solve(*given, **options)
+        signs.append(float(found.alpha.sign().sum()))
+        return found
+
+    monkeypatch.setattr(lelsd_distance, "solve_distance", solved)
+    lelsd_distance.measured(run, "resefa", TILES[0], 0, 0.004)
+    assert signs == [-6, 6]
+
+
 def test_an_interrupted_bench_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lelsd_distance, "TIMES", (1.0, 2.0))
     monkeypatch.setattr(lelsd_distance, "METHODS", ("lelsd", "random"))

@@ -106,7 +106,9 @@ def run_bench(run: Run) -> Outcome:
             values = [interval_or_none(each.get(name, [])) for name in FIGURES]
             rows.append((part, method, *values, same, float(np.mean([f.seconds for f in found])), len(usable)))
     rows.sort(key=lambda row: (list(run.regions).index(str(row[0])), -_mean(row[2])))
-    columns = ("part", "method", *FIGURES.values(), "repeatability", "seconds to find", "searches")
+    names = ("part", "method", *FIGURES.values(), "repeatability", "seconds to find", "searches")
+    known = [i for i in range(len(names)) if any(row[i] is not None for row in rows)]  # what the model can measure
+    columns, rows = tuple(names[i] for i in known), [tuple(row[i] for i in known) for row in rows]
     note = (
         f"{len(run.latents)} pictures, both signs, strength 1; 95 % bootstrap intervals over pictures. {LEAKAGE_NOTE} "
         "Factors change by their own range (0 to 1); MSE of pictures in [-1, 1]. Best share inside first."
@@ -171,6 +173,8 @@ def _figure(run: Run, table: Table):
     groups = []
     for part in run.regions:
         for name in ("inside", "leakage"):
+            if FIGURES[name] not in table.columns:
+                continue
             column = table.columns.index(FIGURES[name])
             rows = [row for row in table.rows if row[0] == part]
             kept = [(str(row[1]), value) for row in rows if isinstance(value := row[column], Interval)]
