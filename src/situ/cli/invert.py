@@ -93,8 +93,8 @@ def invert(
         pack, found = _tuned(tune, tune_steps, pack, model, found, seed)
     judged: Trust | None = None
     if report and found.inversion is not None:
-        judge = replace(inverter, under_way=None) if hasattr(inverter, "under_way") else inverter
         with progress_bar("trying edits") as progress:
+            judge = inverter_named(method, pack, steps, None, progress)  # of the tuned generator, where there is one
             pictures = torch.cat([cut.pictures for cut in found.photos])
             judged = trust(pack, pictures, found.inversion, judge, seed, progress)
     rows = _written(pack, found, out, judged)
