@@ -36,6 +36,8 @@ docs: install ## the tables and pictures in docs/ that are measured, not written
 	$(BIN)/python docs/make_speed_page.py
 	$(BIN)/python docs/make_jacobian_page.py
 	$(BIN)/python docs/make_convergence_page.py
+	$(BIN)/python -m situ.bench.magec_tables
+	$(BIN)/python docs/make_inversion_page.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

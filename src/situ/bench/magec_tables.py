@@ -329,6 +329,33 @@ def run(n: int, names: Sequence[str], folder: Path, say: Callable[[str], None], 
             say(f"{name}: ecs {edit_name}")
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the folder of a run knows of one row; every list has a number for each photo."""
+
+    seconds: float
+    reconstruction: Mapping[str, list[float]]
+    edits: Mapping[str, Mapping[str, list[float]]]
+    truth: Mapping[str, list[float]]
+    consistency: Mapping[str, list[float]]  # of the edits that were inverted anew
+
+
+def finished(folder: Path, n: int, names: Sequence[str]) -> dict[str, Judged]:
+    """The rows of a run that are there."""
+    kept, found = Kept(folder), {}
+    for name in names:
+        if kept.path(f"{name} {n} judged", ".json").exists():
+            consistency = {
+                edit: json.loads(path.read_text())
+                for edit in CONSISTENT
+                if (path := kept.path(f"{name} {n} ecs {edit}", ".json")).exists()
+            }
+            judged = json.loads(kept.path(f"{name} {n} judged", ".json").read_text())
+            seconds = json.loads(kept.path(f"{name} {n} seconds", ".json").read_text())
+            found[name] = Judged(seconds, **judged, consistency=consistency)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="MAGEC's tables on held-out renders.")
     parser.add_argument("-n", type=int, default=100, help="photos")

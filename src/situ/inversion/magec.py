@@ -16,7 +16,8 @@ single rows; with `mixing` some have another vector from a random row on, so tha
 The paper does not say whether L_F is a sum or a mean over a description's numbers, and whether edits are summed; both
 are means here. With means the published weight, 3e-4, leaves L_MAGEC less than 1 % of the gradient, and nothing that
 the paper claims for it is seen. A hundred times that, which sums over 18 attributes and as many edits come near, is the
-default: on 100 held-out renders it gives better reconstructions and lower edit-consistency scores, as the paper says
+default: on 100 held-out renders it gives better reconstructions, edits that change more of what they are asked to and
+come nearer to the true renders, as the paper says; that edit-consistency scores fall could not be shown
 (docs/inversion.md). Ten times more again is too much. `as_published` has the paper's number.
 """
 
