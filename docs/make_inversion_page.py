@@ -4,13 +4,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
-from situ.bench.magec_tables import CONSISTENT, Judged, finished, rows_of
+from situ.bench.magec_tables import CONSISTENT, Judged, Kept, finished, rows_of
+from situ.core.inversion import Inversion, load_inversion
 from situ.metrics.improved_target import paired_t_test
 from situ.packs.library import open_model
 
 RUN, N, PAGE = Path("runs/magec"), 100, Path(__file__).parent / "inversion.md"
+CURVES = PAGE.with_name("inversion.png")
+DRAWN = ("encoder + MAGEC", "MAGEC", "MAGEC as published", "without MAGEC", "Image2StyleGAN++")
 EDITORS = ("attributes", "StyleFlow", "GANSpace", "interpolation")
 AGAINST = ("without MAGEC", "MAGEC as published", "Image2StyleGAN++")
 
@@ -67,6 +71,19 @@ def numbers(found: Judged) -> dict[str, list[float]]:
     return values | {"truth mse": list(found.truth["mse"]), "truth cosine": list(found.truth["cosine"])}
 
 
+def draw_curves(found: dict[str, Inversion], path: Path) -> None:
+    """MSE and perceptual distance after every step, means over the photos."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, term, words in zip(axes, ("mse", "perceptual"), ("MSE", "perceptual distance"), strict=True):
+        for name, inversion in found.items():
+            axis.plot(inversion.history[term].nanmean(dim=1), label=name, linewidth=1.4)
+        axis.set(xscale="log", yscale="log", xlabel="step", ylabel=words)
+        axis.grid(alpha=0.25)
+    axes[1].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def tests(found: dict[str, Judged]) -> str:
     ours = numbers(found["MAGEC"])
     rows = []
@@ -113,6 +130,8 @@ def page(found: dict[str, Judged]) -> str:
         TOP,
         "## Table 1: reconstruction\n",
         table(["", "MSE", "perceptual", "identity", "seconds"], one),
+        f"![Distances after every step]({CURVES.name})\n",
+        "The default starts at the encoder's codes. Published schedules weigh pixels by next to nothing for 100 steps.\n",
         "## Table 2: realism (R, 1 and above lies among renders) and t of edits\n",
         table(["", *(f"R {editor}" for editor in EDITORS), "t attributes", "t StyleFlow"], two),
         "## Table 3: edit-consistency score\n",
@@ -130,4 +149,5 @@ def page(found: dict[str, Judged]) -> str:
 
 
 if __name__ == "__main__":
+    draw_curves({name: load_inversion(Kept(RUN).path(f"{name} {N}", ".safetensors")) for name in DRAWN}, CURVES)
     PAGE.write_text(page(finished(RUN, N, list(rows_of(open_model("portraits"))))))

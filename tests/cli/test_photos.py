@@ -16,7 +16,7 @@ from situ.core.errors import InversionError
 from situ.core.images import load_image, save_image
 from situ.core.inversion import invert, load_inversion
 from situ.core.latents import parse_subspace
-from situ.packs.inverters import INVERTERS, inverter_named
+from situ.packs.inverters import INVERTERS, inverter_named, magec_of
 from situ.packs.pack import Pack
 from situ.packs.portraits.renderer import render, sample_factors
 
@@ -120,7 +120,7 @@ def test_a_folder_of_photos(situ: Situ, folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("invert photos/one.png --method magic", 'methods of inversion are refined, encoder, magec, optimization; got'),
+        ("invert photos/one.png --method magic", 'encoder, magec, optimization, image2stylegan; got "magic"'),
         ("invert photos/one.png --crop 1,2", "ROW,COLUMN,HEIGHT,WIDTH"),
         ("invert photos/one.png --crop 32,32,64,64 --face 0", "give one or the other"),
         ("edit --photo photos/nobody.png --apply d.safetensors:1", "no face found"),
@@ -142,10 +142,44 @@ def test_the_default_reaches_the_published_schedule_in_a_fifth_of_its_steps() ->
     """On held-out renders: no worse than 200 steps from the mean code, after 40 from the encoder's."""
     target = render(sample_factors(4, torch.Generator().manual_seed(5_000_005)), 64).images
     errors = {}
-    for name in ("refined", "magec"):
-        found = invert(PACK.generator, target, inverter_named(name, PACK), torch.Generator().manual_seed(0))
+    for name, method in (("default", inverter_named("refined", PACK)), ("published", magec_of(PACK).as_published())):
+        found = invert(PACK.generator, target, method, torch.Generator().manual_seed(0))
         errors[name] = float(found.losses["mse"].mean())
-    assert errors["refined"] < 1.1 * errors["magec"]
+    assert errors["default"] < 1.1 * errors["published"]
+
+
+def test_a_report_tries_every_attribute_of_a_photo(situ: Situ, folder: Path) -> None:
+    code, out, _ = situ("invert photos/one.png --steps 2 --report --json -o tried")
+    assert code == 0
+    (face,) = json.loads(out)["faces"]
+    assert len(face["consistency"]) == len(PACK.reader.attributes)
+    assert face["ecs"] == pytest.approx(sum(face["consistency"].values()) / len(face["consistency"]))
+    assert 0 < face["realism"] < 2
+    shown = {name for name in face["consistency"] if name.startswith("without ")}
+    assert 0 < len(shown) < len(face["consistency"])  # what the photo has is taken away, what it has not is added
+
+
+def test_a_photo_tunes_the_generator_into_a_pack_of_its_own(
+    situ: Situ, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    plain = json.loads(situ("invert photos/one.png --steps 2 --json -o plain")[1])["faces"][0]
+    code, out, _ = situ("invert photos/one.png --steps 2 --tune own --tune-steps 8 --json -o tuned")
+    assert code == 0
+    assert json.loads(out)["faces"][0]["mse"] < 0.9 * plain["mse"]
+    tuned = open_model("own")
+    assert tuned.generator.name != PACK.generator.name
+    assert tuned.segmenter is not None  # its base's
+    assert load_inversion("tuned/one.safetensors", tuned.generator.name)
+    code, _, err = situ("invert photos/one.png --tune own -o again")
+    assert code == 2
+    assert "there is a pack own already" in err
+
+
+def test_image2stylegan_is_a_method_like_any_other(situ: Situ, folder: Path) -> None:
+    code, out, _ = situ("invert photos/one.png --method image2stylegan --steps 2 --json -o painted")
+    assert code == 0
+    assert json.loads(out)["complete"]
 
 
 def test_a_pack_is_asked_only_for_what_it_has() -> None:
@@ -156,4 +190,4 @@ def test_a_pack_is_asked_only_for_what_it_has() -> None:
         inverter_named("encoder", bare)
     with pytest.raises(InversionError, match="bare has none: --method optimization"):
         inverter_named("magec", bare)
-    assert set(INVERTERS) == {"refined", "encoder", "magec", "optimization"}
+    assert set(INVERTERS) == {"refined", "encoder", "magec", "optimization", "image2stylegan"}

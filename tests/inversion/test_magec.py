@@ -153,3 +153,28 @@ def test_everything_is_fitted_in_one_call() -> None:
     made = attribute_magec(tiny_stylegan2(), BRIGHT, PyramidDistance(), None, seeded(), samples=32)
     assert made.link.weight.shape == (4, 48)
     assert made.editor is not None
+
+
+def test_any_differentiable_editor_supervises(toy_magec: MAGEC) -> None:
+    """One that shrinks codes as it turns them: the loss sees it, and its gradient goes through it."""
+
+    class Shrinking:
+        def edited(self, values: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+            plain = toy_magec.editor.edited(values, present)
+            return plain * torch.tanh(values.norm(dim=1))[:, None, None]
+
+    latents = TOY.sample(3, TOY.spaces["w"], seeded(4))
+    values = latents.values.clone().requires_grad_(True)
+    d = BRIGHT.describe(TOY.synthesize(TOY.sample(3, TOY.spaces["w"], seeded(5))).images)
+    both = [
+        replace(toy_magec, editor=editor).consistency(latents.with_values(values), d).sum()
+        for editor in (toy_magec.editor, Shrinking())
+    ]
+    assert float(both[0].detach()) != pytest.approx(float(both[1].detach()), rel=1e-4)
+    plain, own = (torch.autograd.grad(loss, values)[0] for loss in both)
+    assert (plain - own).abs().max() > 1e-4
+
+
+def test_as_published_has_the_papers_weight(toy_magec: MAGEC) -> None:
+    published = toy_magec.as_published()
+    assert (published.magec, published.perceptual, published.first_mse, published.second_mse) == (3e-4, 0.5, 1e-3, 0.5)

@@ -57,3 +57,17 @@ def test_as_metrics_they_compare_before_and_after(metric: PyramidDistance | Feat
 
 def test_the_pyramid_of_the_smallest_pictures_a_generator_can_make() -> None:
     assert PyramidDistance().between(torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)).tolist() == [1]
+
+
+def test_summaries_are_of_each_picture_alone_and_of_a_fixed_width() -> None:
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for measure, width in (
+        (FeatureDistance("toy", lambda images: [images, images[:, :1]]), 8),
+        (PyramidDistance(), 192),
+    ):
+        rows = measure.summary(images)
+        assert rows.shape == (3, width)
+        torch.testing.assert_close(measure.summary(images[1:2]), rows[1:2])
+    assert FeatureDistance("toy", lambda images: [images]).summary(images)[0, 0] == pytest.approx(
+        float(images[0, 0].mean())
+    )

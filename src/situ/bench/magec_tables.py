@@ -101,7 +101,7 @@ def editors_of(pack: Pack, shown: Bool[Tensor, "n a"]) -> dict[str, Editor]:
     """The editors of Table 2."""
     assert pack.reader is not None
     editor = magec_of(pack).editor
-    assert editor is not None
+    assert isinstance(editor, AttributeEditor)
     names = pack.reader.attributes
     flow = StyleFlow(pack.reader).fit(pack.generator, torch.Generator().manual_seed(0))
 
@@ -297,7 +297,7 @@ def run(n: int, names: Sequence[str], folder: Path, say: Callable[[str], None], 
         found[name] = inverted(pack, name, method, photos, kept)
         say(f"{name}: inverted")
     editor, real, truths = magec_of(pack).editor, realism_of(pack), list(true_edits(photos))
-    assert editor is not None
+    assert isinstance(editor, AttributeEditor)
     editors = editors_of(pack, photos.shown)
     for name, inversion in found.items():
         latents = inversion.latents

@@ -6,9 +6,9 @@ e_i the description with attribute i turned over:
 
     L_MAGEC = L_F(LinkNet(w), d) + mean_i L_F(LinkNet(e_i(w)), d_{e_i})
 
-Both LinkNet and the editor (InterFaceGAN's normals, added or removed) are linear here, so that an edit adds a constant
-to LinkNet's answer: the second term asks that the logits be where one step along the normal turns the attribute over,
-that is close to the boundary and not deep on one side. It costs next to nothing beside the picture.
+LinkNet is linear, and so is the paper's editor (InterFaceGAN's normals, added or removed): an edit then adds a constant
+to LinkNet's answer, and the second term asks that the logits be where one step turns the attribute over, close to the
+boundary and not deep on one side. It costs next to nothing beside the picture. Any differentiable `Editor` will do.
 
 LinkNet learns from generated pictures. Their codes have the same vector in every row of W+, which says nothing of
 single rows; with `mixing` some have another vector from a random row on, so that it learns which rows show what.
@@ -24,7 +24,7 @@ come nearer to the true renders, as the paper says; that edit-consistency scores
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -65,6 +65,16 @@ class Link:
         return values @ self.weight.mT + self.bias
 
 
+@runtime_checkable
+class Editor(Protocol):
+    """Any differentiable way to turn attributes over, one at a time."""
+
+    def edited(self, values: Float[Tensor, "n l"], present: Float[Tensor, "n a"]) -> Float[Tensor, "n a l"]:
+        """Codes after every edit, each on its own: attribute removed where present (probability above 1/2), else
+        added."""
+        ...
+
+
 @dataclass(frozen=True)
 class AttributeEditor:
     """Adds or removes an attribute: a step along its direction, towards the side where it is not."""
@@ -72,7 +82,7 @@ class AttributeEditor:
     steps: Float[Tensor, "a l"]  # of the space's codes, adding the attribute
 
     def edited(self, values: Float[Tensor, "n l"], present: Float[Tensor, "n a"]) -> Float[Tensor, "n a l"]:
-        """Codes after every edit, each on its own: removed where present (probability above 1/2), else added."""
+        """See `Editor.edited`."""
         signs = 1 - 2 * (present > 0.5).to(values)
         return values[:, None] + signs[:, :, None] * self.steps
 
@@ -182,7 +192,7 @@ class MAGEC:
     distance: Distance
     descriptor: Descriptor
     link: Link
-    editor: AttributeEditor | None = None  # for descriptors of attributes: the edit-consistency term
+    editor: Editor | None = None  # for descriptors of attributes: the edit-consistency term
     embed: Callable[[Images], Float[Tensor, "n e"]] | None = None
     space: Annotated[str, "of the codes; that of the link"] = "w+"
     first_steps: Annotated[int, "steps of the first phase, with hardly any weight on pixels"] = 100

@@ -14,7 +14,7 @@ from situ.core.progress import Progress, silent
 from situ.inversion.descriptors import Attributes
 from situ.inversion.encoder import EncoderInversion
 from situ.inversion.image2stylegan import Image2StyleGAN, NoisyGenerator
-from situ.inversion.magec import MAGEC, attribute_magec, load_link, save_link
+from situ.inversion.magec import MAGEC, AttributeEditor, attribute_magec, load_link, save_link
 from situ.inversion.optimization import Optimization
 from situ.packs.pack import Pack
 
@@ -43,6 +43,7 @@ def magec_of(pack: Pack, progress: Progress = silent) -> MAGEC:
         return MAGEC(pack.distance, attributes, link, editor, pack.embed)
     rng = torch.Generator().manual_seed(0)
     made = attribute_magec(pack.generator, attributes, pack.distance, pack.embed, rng, LINK_SAMPLES, progress)
+    assert isinstance(made.editor, AttributeEditor)
     if os.access(_existing(path.parent), os.W_OK):  # a machine without a place for it fits again next time
         save_link(made.link, made.editor, pack.generator.name, path)
     return made

@@ -16,6 +16,7 @@ from situ.core.inversion import Inversion, Inverter, invert, load_inversion, wit
 from situ.core.latents import Latents
 from situ.core.progress import Progress, silent
 from situ.core.traversal import synthesize_edits
+from situ.inversion.magec import AttributeEditor
 from situ.metrics.consistency import ReversibleEdit, edit_consistency
 from situ.metrics.realism import fit_realism
 from situ.packs.inverters import magec_of
@@ -172,7 +173,7 @@ def attribute_edits(pack: Pack, progress: Progress = silent) -> dict[str, Revers
         InversionError: a pack without a classifier of attributes.
     """
     editor = magec_of(pack, progress).editor
-    assert editor is not None
+    assert isinstance(editor, AttributeEditor)  # what LinkNet's file keeps
     assert pack.reader is not None
 
     def moved(latents: Latents, i: int, present: bool, strength: float) -> Latents:
