@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: install demo test check bench docs clean
+.PHONY: install demo test e2e check bench docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,11 @@ demo: install ## find directions for parts of a portrait, edit with them, show t
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+e2e: install ## the pages in a real browser (make test has these tests too); screenshots in runs/e2e
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ echo "make e2e needs a Chromium: apt-get install chromium" >&2; exit 2; }
+	$(BIN)/python -m pytest tests/e2e --screenshot only-on-failure --output runs/e2e/failed
 
 check: install ## lint, types, import order
 	$(BIN)/ruff check .
