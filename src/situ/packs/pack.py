@@ -53,6 +53,7 @@ class Pack:
     distance: FeatureDistance | PyramidDistance = field(default_factory=PyramidDistance)
     unit_distance: float = 0.02  # distance of strength 1
     best_subspaces: Mapping[str, str] = field(default_factory=dict)  # part -> where its directions are best
+    directions: Path | None = None  # folder of direction files that come with it
     licence: str = ""
     card: str = ""  # the model card, markdown
 

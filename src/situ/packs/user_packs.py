@@ -146,7 +146,15 @@ def base_of(folder: Path) -> str:
 
 def with_networks_of(base: Pack, tuned: Pack) -> Pack:
     """A tuned pack with the networks of its base. What was fitted on the base's generator (LinkNet) is not its own."""
-    return replace(base, name=tuned.name, generator=tuned.generator, licence=tuned.licence, card=tuned.card, link=None)
+    return replace(
+        base,
+        name=tuned.name,
+        generator=tuned.generator,
+        licence=tuned.licence,
+        card=tuned.card,
+        link=None,
+        directions=None,
+    )
 
 
 @contextmanager
@@ -291,6 +299,7 @@ def open_pack(folder: Path, device: torch.device | str = "cpu", low_precision: b
         embed=embedder.embed if embedder else None,  # pyright: ignore[reportArgumentType]
         distance=distance or PyramidDistance(),  # pyright: ignore[reportArgumentType]
         unit_distance=header["distance"]["unit"] if distance else Pack.unit_distance,
+        directions=folder / "directions",
         licence=header.get("licence") or licence,
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
     )

@@ -108,6 +108,7 @@ def open_portraits(device: torch.device | str = "cpu", low_precision: bool = Fal
         distance=FeatureDistance("portrait-parser features", parser.features),
         unit_distance=UNIT_DISTANCE,
         best_subspaces=BEST_SUBSPACES,
+        directions=FOLDER / "directions",
         licence="MIT",
         card=(FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"),
     )

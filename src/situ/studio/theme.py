@@ -1,0 +1,24 @@
+"""How the studio looks: one calm page, the picture large, light and dark."""
+
+from gradio.themes import Base, Soft
+
+CSS = """
+.gradio-container {max-width: 1240px !important; margin: 0 auto !important}
+#head {padding: 2px 0 0 0}
+#head h1 {font-size: 1.25rem; margin: 0; font-weight: 600}
+#head p {margin: 0; opacity: .65; font-size: .88rem}
+#picture img, #compare img {width: 100%; aspect-ratio: 1; object-fit: contain}
+#painter {max-width: 100%}
+#said p {margin: 2px 0; min-height: 1.4em; font-size: .9rem}
+.edit {border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 8px 10px}
+.small button {min-width: 2.6rem}
+footer {display: none !important}
+"""
+
+
+def theme() -> Base:
+    """Fonts are those of the system: nothing is asked of other machines."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
+    return Soft(
+        primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "Consolas", "monospace"]
+    )
