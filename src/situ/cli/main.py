@@ -25,6 +25,7 @@ from situ.cli.photos import photos
 from situ.cli.sample import sample
 from situ.cli.share_directions import directions_app
 from situ.cli.studio import studio
+from situ.cli.study import study_app
 from situ.cli.sweep import sweep
 from situ.cli.train_segmenter import train_segmenter
 from situ.cli.transfer import transfer
@@ -50,6 +51,7 @@ app.command()(sweep)
 app.command(name="measure")(measure_direction)
 app.command()(compare)
 app.command()(studio)
+app.add_typer(study_app, name="study")
 app.add_typer(bench_app, name="bench")
 app.command()(clusters)
 app.command(name="train-segmenter")(train_segmenter)

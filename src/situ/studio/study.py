@@ -142,11 +142,23 @@ class Preference:
         """Two-sided sign test: the probability of a split as uneven as this if neither were preferred."""
         return float(binomtest(self.wins, self.decided).pvalue) if self.decided else math.nan
 
-    def described(self) -> dict[str, float | int]:
-        """All of it, as JSON can hold it but for NaN."""
+    def described(self) -> dict[str, float | int | None]:
+        """All of it, as JSON can hold it: null where nothing was decided."""
         low, high = self.interval
         numbers = {"rate": self.rate, "low": low, "high": high, "p": self.p}
-        return {**asdict(self), **numbers}
+        return {**asdict(self), **{name: value if self.decided else None for name, value in numbers.items()}}
+
+    def __str__(self) -> str:
+        """ "72 % [55, 84]": the rate and its interval; a dash where nothing was decided."""
+        if not self.decided:
+            return "–"
+        low, high = self.interval
+        return f"{100 * self.rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+    @property
+    def p_text(self) -> str:
+        """Two figures of p; a dash where nothing was decided."""
+        return "–" if not self.decided else "< 0.001" if self.p < 0.001 else f"{self.p:.2g}"
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,7 @@ class JudgeTally:
     asked: int
     voted: int
     ties: int
-    median_seconds: float  # a vote took; NaN where unknown
+    median_seconds: float | None  # that a vote took
 
 
 @dataclass(frozen=True)
@@ -185,7 +197,7 @@ class Results:
         return self.left.decided + self.left.ties
 
     def described(self) -> dict[str, object]:
-        """All of it, as JSON can hold it but for NaN."""
+        """All of it, as JSON can hold it."""
         return {
             "question": self.question,
             "votes": self.votes,
@@ -389,7 +401,7 @@ def _comparison(votes: Sequence[Vote], a: str, b: str) -> Comparison:
 
 def _tally(judge: Judge, votes: Sequence[Vote]) -> JudgeTally:
     seconds = [vote.seconds for vote in votes if vote.seconds is not None]
-    median = statistics.median(seconds) if seconds else math.nan
+    median = statistics.median(seconds) if seconds else None
     return JudgeTally(judge.name, judge.asked, judge.voted, sum(not vote.preferred for vote in votes), median)
 
 

@@ -1,0 +1,147 @@
+"""`situ study create|serve|judges|results`: which of two edits people prefer."""
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from situ.cli.options import Json, Seed, new_rng, require_folder
+from situ.cli.output import emit_json, say, table
+from situ.core.errors import SituError
+from situ.core.files import write_whole
+from situ.studio.study import QUESTION, JudgeTally, Preference, Results, Study, create_study
+
+study_app = typer.Typer(
+    help="Ask people which of two edits they prefer: side by side, blinded, in random order.", no_args_is_help=True
+)
+
+PORT = 7861
+File = Annotated[Path, typer.Argument(help="a file of situ study create")]
+
+
+@study_app.command()
+def create(
+    folder: Annotated[
+        Path, typer.Argument(help="METHOD/PICTURE.png, same names under each method; original/ and edits.json if any")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="file of the study")] = Path("study.sqlite"),
+    pairs: Annotated[int | None, typer.Option("--pairs", min=1, help="that each judge is asked (default: all)")] = None,
+    judges: Annotated[int, typer.Option("--judges", min=1, help="how many people to ask")] = 1,
+    question: Annotated[str, typer.Option("--question", help="what the judges are asked")] = QUESTION,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Make a study of a folder of methods."""
+    rng = new_rng(seed)
+    require_folder(out.parent)
+    made = create_study(folder, out, rng, pairs, judges, question)
+    asked = made.judges[0].asked
+    if as_json:
+        emit_json({
+            "study": str(out), "methods": made.methods, "pictures": made.pictures, "pairs_per_judge": asked,
+            "judges": len(made.judges),
+        })  # fmt: skip
+        return
+    say(f"{out}: {', '.join(made.methods)} on {len(made.pictures)} pictures; {asked} pairs for each of {judges} judges")
+    say(f"next: situ study serve {out}")
+
+
+@study_app.command()
+def serve(
+    file: File,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="where the page listens")] = PORT,
+    host: Annotated[
+        str, typer.Option("--host", help="address to listen on; other than this machine's needs --password")
+    ] = "127.0.0.1",
+    password: Annotated[
+        str, typer.Option("--password", envvar="SITU_PASSWORD", help="asked of everyone, beside their link")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Serve the page, and print the links of the judges and of the organiser, until Ctrl-C."""
+    study = Study(file)
+    if importlib.util.find_spec("gradio") is None:
+        raise SituError("the page of a study needs Gradio: pip install 'situ[studio]'")
+    from situ.studio import study_page  # Gradio takes seconds to import
+
+    def started(address: str) -> None:
+        if as_json:
+            emit_json(_links(study, address))
+        else:
+            _say_links(study, address)
+            say("Ctrl-C ends it; votes are kept, and the same links go on when it is served again")
+
+    study_page.serve(study, host, port, password, started)
+
+
+@study_app.command()
+def judges(
+    file: File,
+    add: Annotated[int, typer.Option("--add", min=0, help="ask so many more people")] = 0,
+    address: Annotated[str, typer.Option("--address", help="where the page is served")] = f"http://127.0.0.1:{PORT}/",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Print the links again, or add judges."""
+    study = Study(file)
+    if add:
+        study.add_judges(add, new_rng(seed))
+    emit_json(_links(study, address)) if as_json else _say_links(study, address)
+
+
+@study_app.command()
+def results(
+    file: File,
+    votes: Annotated[Path | None, typer.Option("--votes", help="write every vote to this .csv")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which method was preferred how often, with confidence intervals."""
+    study = Study(file)
+    found = study.results()
+    if not found.votes:
+        raise SituError(f"nobody has voted in {file} yet: serve it (situ study serve {file}) and send the links")
+    if votes:
+        text = study.votes_as_csv()
+        write_whole(votes, lambda place: place.write_text(text, encoding="utf-8"))
+    if as_json:
+        emit_json(found.described())
+    else:
+        _print(found)
+
+
+def _links(study: Study, address: str) -> dict[str, Any]:
+    base = address.rstrip("/")
+    rows = [
+        {"judge": j.name, "voted": j.voted, "asked": j.asked, "link": f"{base}/?judge={j.token}"} for j in study.judges
+    ]
+    return {"address": address, "organiser": f"{base}/?organiser={study.organiser}", "judges": rows}
+
+
+def _say_links(study: Study, address: str) -> None:
+    links = _links(study, address)
+    for judge in links["judges"]:
+        say(f"{judge['judge']} ({judge['voted']} of {judge['asked']}): {judge['link']}")
+    say(f"results, for you alone: {links['organiser']}")
+
+
+def _print(found: Results) -> None:
+    title = f"{found.question} {found.votes} votes; shares of those that chose a side, 95 % intervals"
+    rows = [[name, *_cells(each)] for name, each in found.methods.items()]
+    table(title, ["method", "preferred", "wins", "losses", "no difference", "p"], rows)
+    rows = [
+        [f"{each.first} over {each.second}", *_cells(each.votes), f"{each.pictures.wins} : {each.pictures.losses}"]
+        for each in found.comparisons
+    ]
+    table("against each other", ["", "preferred", "wins", "losses", "no difference", "p", "pictures"], rows)
+    rows = [[each.judge, f"{each.voted} of {each.asked}", each.ties, _seconds(each)] for each in found.judges]
+    table("judges", ["judge", "judged", "no difference", "seconds a pair"], rows)
+    say(f"the left side was chosen in {found.left} (p {found.left.p_text}); it should be near 50 %")
+
+
+def _cells(of: Preference) -> list[object]:
+    return [str(of), of.wins, of.losses, of.ties, of.p_text]
+
+
+def _seconds(tally: JudgeTally) -> str:
+    return "" if tally.median_seconds is None else f"{tally.median_seconds:.1f}"
