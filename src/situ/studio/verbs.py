@@ -10,21 +10,24 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from situ.bench.compare import compare_methods, draw_comparison
 from situ.core.direction import Direction, Edit
-from situ.core.discovery import discover
+from situ.core.discovery import as_directions, discover, held_out_latents, judge
 from situ.core.errors import DirectionError, PhotoError, RegionError
 from situ.core.generator import Synthesis
 from situ.core.images import Images, Masks, to_pil
 from situ.core.inversion import Inversion
-from situ.core.latents import Latents, parse_layers
+from situ.core.jacobian import Jacobian, jacobian
+from situ.core.latents import Latents, parse_layers, parse_subspace
 from situ.core.progress import Progress
 from situ.core.region import Brush, Part, Region
 from situ.core.traversal import palette, synthesize_edits
+from situ.discovery.resefa import ReSeFa, solve_region
 from situ.figures.overlays import enlarge, heat_map, outline
 from situ.packs.inverters import inverter_named
 from situ.packs.methods import METHODS, build_method
@@ -36,10 +39,12 @@ from situ.studio.session import Entry, Session, Work
 
 SHOWN = 512  # pixels of a picture on the page
 STATES = 8  # of the synthesis that are kept
+JACOBIANS = 2
+JUDGED = 8  # held-out pictures that a direction's strength and score are taken from
 PREVIEW = 2.0  # strength of the previews, both ways
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the stack, in strips
 FRAMES = 24  # of an animation, there and back
-METHOD_SETTINGS = {"resefa": {"k": 2}, "lelsd": {"k": 2, "layer_weights": {"image": 5.0}}}
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {"resefa": {"k": 2}, "lelsd": {"k": 2, "layer_weights": {"image": 5.0}}}
 
 
 class Studio:
@@ -49,6 +54,7 @@ class Studio:
         self.pack, self.model, self.workspace = pack, model, workspace
         self.library = Library(workspace / "directions", pack.generator.name, pack.directions)
         self._states: OrderedDict[tuple[str, int], Synthesis] = OrderedDict()
+        self._jacobians: OrderedDict[tuple[str, str], Jacobian] = OrderedDict()
         self._items: dict[str, Direction] = {}
 
     # pictures
@@ -86,12 +92,16 @@ class Studio:
         latents = self.latents(session, work)[work.face : work.face + 1]
         first = min((generator.first_step(d.subspace) for d, _ in edit.terms), default=0)
         with torch.no_grad():
-            name = f"{session.folder.name} {work.seed} {work.truncation} {work.photo} {work.face}"
-            before = self._kept(name, latents, first)
+            before = self._kept(self._name(session, work), latents, first)
             after = generator.synthesize(edit.apply(generator, latents), resume=before.state) if edit.terms else before
         if not after.images.isfinite().all():
             raise DirectionError("the edited picture leaves what numbers can hold: lower the strength")
         return torch.cat([before.images, after.images]).clamp(-1, 1)
+
+    def _name(self, session: Session, work: Work) -> str:
+        """Of a picture, for what is kept of it."""
+        own = f"{session.folder.name} {work.photo} {work.face}" if work.photo else f"{work.seed} {work.truncation}"
+        return f"picture {own}"
 
     def _kept(self, name: str, latents: Latents, first: int) -> Synthesis:
         """The unedited picture and the state before a step, computed once for each."""
@@ -163,15 +173,36 @@ class Studio:
             their names, best first.
         """
         generator, rng = self.pack.generator, torch.Generator().manual_seed(0)
-        named = METHODS[method]
-        own = method in ("resefa", "lowrankgan") and not work.photo
-        latents = self.latents(session, work) if own else None
-        made = build_method(named, METHOD_SETTINGS.get(method, {}), self.pack, [region], latents)
-        calibration = self.pack.calibration(latents=8)
-        (found,) = discover(generator, [region], made, rng, calibration, progress, random=0)
+        calibration = self.pack.calibration(latents=JUDGED)
+        if method == "resefa":
+            raw = self._solved(session, work, region, progress)
+            held_out = held_out_latents(generator, calibration, rng)
+            found = [judge(generator, direction, region, held_out, calibration) for direction in raw]
+        else:
+            made = build_method(METHODS[method], METHOD_SETTINGS[method], self.pack, [region])
+            (found,) = discover(generator, [region], made, rng, calibration, progress, random=0)
         names = [self.library.add(replace(d, licence=self.pack.licence), f"{region.name}-{method}") for d in found]
         self.forget()
         return names
+
+    def _solved(self, session: Session, work: Work, region: Region, progress: Progress) -> list[Direction]:
+        """ReSeFa on the Jacobian of the current picture, which is kept for the next region."""
+        generator, method = self.pack.generator, ReSeFa(k=METHOD_SETTINGS["resefa"]["k"])
+        latents = self.latents(session, work)[work.face : work.face + 1]
+        # one vector for all layers, so that the codes of photos (W+) and of seeds (W) are alike; few columns, too
+        best = self.pack.best_subspaces.get(region.name, "w").replace("w+", "w")
+        every = f"w:0-{len(generator.spaces['w+'].slices) - 1}" if best == "w" else best
+        subspace = parse_subspace(every, generator.spaces)
+        key = (self._name(session, work), str(subspace))
+        if key not in self._jacobians:
+            self._jacobians[key] = jacobian(generator, latents, subspace, method.layout, progress=progress)
+            while len(self._jacobians) > JACOBIANS:
+                self._jacobians.popitem(last=False)
+        with torch.no_grad():
+            mask = region.mask(generator.synthesize(latents, region.layers))
+        gains, vectors = solve_region(self._jacobians[key], mask, method.layout, method.k, method.tau, region.name)
+        figures = [{"lambda": float(gain)} for gain in gains]
+        return as_directions(method, generator, subspace, region, vectors.float(), seed=work.seed, figures=figures)
 
     # photos
 
