@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from html import escape
@@ -127,7 +128,7 @@ def _judges_html(study: Study, found: Results) -> str:
     links = " · ".join(
         f'<a download="{name}" href="{_inline(kind, text.encode())}">{name}</a>' for name, kind, text in saved
     )
-    head = ["judge", "judged", "no difference", "seconds a pair (median)", "sent to the judge"]
+    head = ["judge", "judged", "no difference", "median seconds", "page"]
     return f"<h2>Judges</h2>{_table(head, rows)}<p>Save: {links}</p>"
 
 
@@ -141,12 +142,12 @@ def _track(of: Preference) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Of cells that are HTML; the second column, where it has no name, holds bars."""
-    cells = [
-        f'<th class="share">{name}</th>' if i == 1 and not name else f"<th>{name}</th>" for i, name in enumerate(head)
-    ]
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{"".join(cells)}</tr></thead><tbody>{body}</tbody></table></div>'
+    """Of cells that are HTML. A second column without a name holds bars, which narrow windows leave out."""
+    kinds = [' class="share"' if i == 1 and not name else "" for i, name in enumerate(head)]
+    top = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, head, strict=True))
+    lines = ["".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def build(study: Study) -> gr.Blocks:
@@ -167,7 +168,7 @@ def build(study: Study) -> gr.Blocks:
             )
         with gr.Column(visible=False, elem_id="finding") as finding:
             results = gr.HTML()
-            again = gr.Button("Refresh", size="sm")
+            again = gr.Button("Refresh", size="sm", elem_id="again")
 
         shown = [since, position, note, judging, pair]
 
@@ -176,7 +177,7 @@ def build(study: Study) -> gr.Blocks:
             try:
                 trial = study.next_trial(link)
             except SituError as error:
-                return {note: note_html("This link does not work", _sentence(error)), judging: _hidden()}
+                return {note: note_html("This does not work", _sentence(error)), judging: _hidden()}
             if trial is None:
                 thanks = note_html("Thank you", "You have judged all your pairs. You can close this page.")
                 return {note: thanks, judging: _hidden(), pair: ""}
@@ -192,7 +193,7 @@ def build(study: Study) -> gr.Blocks:
             asked = request.query_params
             if "organiser" in asked:
                 if not study.is_organiser(asked["organiser"]):
-                    return {note: note_html("This link does not work", "It is not the organiser's of this study.")}
+                    return {note: note_html("This does not work", "This link is not the organiser's of this study.")}
                 return {finding: gr.Column(visible=True), results: results_html(study)}
             if "judge" in asked:
                 return show(asked["judge"])
@@ -203,8 +204,8 @@ def build(study: Study) -> gr.Blocks:
                 link = request.query_params.get("judge", "")
                 try:
                     study.vote(link, int(at), choice, None if began is None else time.monotonic() - began)
-                except (SituError, ValueError) as error:
-                    gr.Warning(_sentence(error))
+                except (SituError, ValueError, OverflowError) as error:
+                    return {note: note_html("Your answer was not kept", _sentence(error)), judging: _hidden()}
                 return show(link)
 
             return vote
@@ -249,7 +250,7 @@ def serve(
         _, address, _ = build(study).launch(
             server_name=host,
             server_port=port,
-            auth=(lambda _, given: given == password) if password else None,
+            auth=(lambda _, given: secrets.compare_digest(given.encode(), password.encode())) if password else None,
             auth_message="Any name, and the password that came with your link.",
             quiet=True,
             prevent_thread_lock=True,
