@@ -13,9 +13,9 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
-from gradio.events import api
 import numpy as np
 import torch
+from gradio.events import api
 from PIL import Image
 
 from situ.core.errors import FileError, SituError
@@ -26,7 +26,7 @@ from situ.packs.pack import Pack
 from situ.studio.jobs import Jobs
 from situ.studio.session import MOST, Entry, Session, Work, open_session
 from situ.studio.theme import CSS, theme
-from situ.studio.verbs import Studio
+from situ.studio.verbs import SHOWN, Studio
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 UPLOAD = "20mb"  # largest file that is taken
@@ -146,22 +146,28 @@ def build(studio: Studio) -> gr.Blocks:
                 with gr.Tab("Edit"):
                     slots: list[Any] = []
                     for i in range(MOST):
-                        with gr.Group(visible=False, elem_classes="edit") as group:
+                        with gr.Column(visible=False, elem_classes="edit", variant="compact") as group:
                             slider = gr.Slider(
                                 -5, 5, 0, step=0.05, label="", interactive=True, elem_id=f"strength-{i + 1}",
-                                info=HELP if i == 0 else None,
                             )  # fmt: skip
-                            with gr.Row(elem_classes="small"):
-                                on = gr.Checkbox(True, label="On", min_width=60)
-                                layers = gr.Textbox("", label="Layers", placeholder="all, or 4-7", min_width=90)
-                                up = gr.Button("Up", size="sm", min_width=50)
-                                gone = gr.Button("Remove", size="sm", min_width=70)
+                            with gr.Row(elem_classes="small", equal_height=True):
+                                on = gr.Checkbox(True, label="On", min_width=60, container=False, scale=1)
+                                layers = gr.Textbox(
+                                    "", label=f"Layers of edit {i + 1}", placeholder="all layers, or 4-7", min_width=110,
+                                    container=False, scale=2,
+                                )  # fmt: skip
+                                up = gr.Button("Up", size="sm", min_width=50, scale=1)
+                                gone = gr.Button("Remove", size="sm", min_width=70, scale=1)
                         slots.append((group, slider, layers, on, up, gone))
+                    gr.Markdown(
+                        "**Directions.** Click one to add it: less of it on the left, more on the right. " + HELP,
+                        elem_classes="quiet",
+                    )
                     with gr.Row():
                         only = gr.Dropdown(["all", *parts], value="all", label="Part", min_width=100)
                         by = gr.Dropdown(["all", "LELSD", "ReSeFa"], value="all", label="Method", min_width=100)
                     gallery = gr.Gallery(
-                        label="Directions: choose one to add it", columns=3, height=300, allow_preview=False,
+                        label="Directions", show_label=False, columns=3, height=330, object_fit="contain", allow_preview=False,
                         elem_id="library", buttons=[],
                     )  # fmt: skip
                     with gr.Accordion("Rename, delete, import", open=False):
@@ -213,7 +219,11 @@ def build(studio: Studio) -> gr.Blocks:
                     taken = gr.File(label="Here it is", interactive=False)
                     load = gr.File(label="Load a stack (.json)", file_types=[".json"], height=90)
                     command = gr.Textbox(
-                        label="The same on the command line", interactive=False, lines=3, buttons=["copy"]
+                        label="The same on the command line",
+                        interactive=False,
+                        lines=3,
+                        buttons=["copy"],
+                        elem_id="command",
                     )
 
         seen = [picture, compare]
@@ -256,13 +266,12 @@ def build(studio: Studio) -> gr.Blocks:
         def slide(index: int, who: str, shown: str, strength: float) -> list[Any]:
             _, session = page.session(who)
             if index < len(session.now.stack):
-                first = not session.past or session.past[-1].stack != session.now.stack
-                work = session.now.with_entry(index, strength=float(strength))
-                session.do(work, keep=first and session.now.stack[index].strength != strength)
+                session.slide(index, float(strength))
             return page.show(who, shown)
 
         def settle(who: str) -> str:
             _, session = page.session(who)
+            session.settle()
             return page.studio.command(session, session.now)
 
         for i, (_, slider, layers, on, up, gone) in enumerate(slots):
@@ -328,7 +337,7 @@ def build(studio: Studio) -> gr.Blocks:
             column, row = event.index
             _, session = page.session(who)
             pair = page.studio.pictures(session, session.now)
-            size = pair.shape[-1] if pair.shape[-1] > 512 else 512
+            size = max(pair.shape[-1], SHOWN)
             name = page.studio.part_at(pair[1:], row / size, column / size)
             return doing(
                 lambda s: replace(s.now, part=name), f"Part: **{name}**. Find directions for it, or see Region."

@@ -73,22 +73,34 @@ class Session:
     now: Work = field(default_factory=Work)
     past: list[Work] = field(default_factory=list)
     future: list[Work] = field(default_factory=list)
+    sliding: int | None = None  # number of the edit whose slider is under way
 
-    def do(self, work: Work, keep: bool = True) -> None:
-        """Go on to new work.
-
-        Args:
-            keep: whether undo comes back to what was there before; False while a slider is under way.
-        """
+    def do(self, work: Work) -> None:
+        """Go on to new work; undo comes back to what was there before."""
+        self.settle()
         if work == self.now:
             return
-        if keep:
-            self.past = [*self.past[-STEPS + 1 :], self.now]
+        self.past = [*self.past[-STEPS + 1 :], self.now]
         self.future, self.now = [], work
         self.save()
 
+    def slide(self, index: int, strength: float) -> None:
+        """A strength under way: all positions of one slider, until it is let go, are one step of undo."""
+        if self.sliding != index:
+            self.settle()
+            self.sliding = index
+            self.past = [*self.past[-STEPS + 1 :], self.now]
+        self.future, self.now = [], self.now.with_entry(index, strength=strength)
+
+    def settle(self) -> None:
+        """The slider was let go."""
+        if self.sliding is not None:
+            self.sliding = None
+            self.save()
+
     def undo(self) -> bool:
         """Back to the work before. False where there is none."""
+        self.settle()
         if not self.past:
             return False
         self.future.append(self.now)

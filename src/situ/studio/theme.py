@@ -7,7 +7,13 @@ CSS = """
 #head {padding: 2px 0 0 0}
 #head h1 {font-size: 1.25rem; margin: 0; font-weight: 600}
 #head p {margin: 0; opacity: .65; font-size: .88rem}
-#picture img, #compare img {width: 100%; aspect-ratio: 1; object-fit: contain}
+#picture .image-frame, #picture .image-container, #picture button {width: 100%; height: auto}
+#picture img {width: 100% !important; height: auto !important; max-height: none !important;
+  object-fit: contain !important}
+#library .grid-container, #chooser .grid-container {gap: 8px}
+#library .thumbnail-item {aspect-ratio: 2 / 1.25}
+#library .caption-label, #chooser .caption-label {font-size: .7rem; padding: 1px 6px; opacity: .85}
+.quiet p {font-size: .85rem; opacity: .8; margin: 6px 0}
 #painter {max-width: 100%}
 #said p {margin: 2px 0; min-height: 1.4em; font-size: .9rem}
 .edit {border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 8px 10px}

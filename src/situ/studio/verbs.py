@@ -37,7 +37,7 @@ from situ.photos.paste_back import PasteBack
 from situ.studio.library import Item, Library
 from situ.studio.session import Entry, Session, Work
 
-SHOWN = 512  # pixels of a picture on the page
+SHOWN = 256  # pixels at least of a picture that is sent; the page enlarges it further
 STATES = 8  # of the synthesis that are kept
 JACOBIANS = 2
 JUDGED = 8  # held-out pictures that a direction's strength and score are taken from
