@@ -40,6 +40,14 @@ def base_url() -> None:
     """No address in common. In place of pytest-playwright's, whose kind of fixture pytest warns of."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    """`expect` waits long enough for a machine that is busy with other tests."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=1000 * PATIENCE / 4)
+
+
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     """pytest-playwright's, with the Chromium of the system."""

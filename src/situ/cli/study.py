@@ -72,7 +72,7 @@ def serve(
             _say_links(study, address)
             say("Ctrl-C ends it; votes are kept, and the same links go on when it is served again")
 
-    study_page.serve(study, host, port, password, started)
+    study_page.serve(study, port, host, password, started)
 
 
 @study_app.command()

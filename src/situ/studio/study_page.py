@@ -9,6 +9,7 @@ import io
 import json
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Sequence
 from html import escape
@@ -26,6 +27,7 @@ from situ.studio.study import Choice, Preference, Results, Study, Trial
 from situ.studio.theme import theme
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")
 _HERE = Path(__file__)
 
 
@@ -230,8 +232,8 @@ def _sentence(error: Exception) -> str:
 
 def serve(
     study: Study,
+    port: int,
     host: str = LOOPBACK[0],
-    port: int | None = None,
     password: str = "",
     started: Callable[[str], None] = print,
 ) -> None:
@@ -247,7 +249,7 @@ def serve(
     if host not in LOOPBACK and not password:
         raise FileError(f"others could reach the study on {host}: give it a --password, or leave --host out")
     try:
-        _, address, _ = build(study).launch(
+        build(study).launch(
             server_name=host,
             server_port=port,
             auth=(lambda _, given: secrets.compare_digest(given.encode(), password.encode())) if password else None,
@@ -263,7 +265,9 @@ def serve(
         )
     except OSError as error:
         raise FileError(f"the study cannot be served on {host}, port {port} ({error}): choose another --port") from None
-    started(address)
+    # where it listens on every address, others know the machine by its name
+    name = socket.gethostname() if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    started(f"http://{name}:{port}/")
     try:
         while True:
             time.sleep(3600)
