@@ -24,7 +24,7 @@ from situ.core.latents import save_latents
 from situ.core.progress import silent
 from situ.packs.pack import Pack
 from situ.studio.jobs import Jobs
-from situ.studio.session import MOST, Entry, Session, Work, open_session
+from situ.studio.session import MOST, Entry, Session, Work, open_session, secret_of
 from situ.studio.theme import CSS, theme
 from situ.studio.verbs import SHOWN, Studio
 
@@ -122,7 +122,7 @@ def build(studio: Studio) -> gr.Blocks:
     pack = studio.pack
     parts = [*(pack.segmenter.parts if pack.segmenter else ()), "brush"]
     with gr.Blocks(title="Situ", analytics_enabled=False) as blocks:
-        identity = gr.BrowserState("", storage_key="situ-session")
+        identity = gr.BrowserState("", storage_key="situ-session", secret=secret_of(studio.workspace))
         me = gr.State("")
         gr.Markdown(f"# Situ\nEdit one part of a picture and leave the rest alone. Model: {pack.name}", elem_id="head")
         with gr.Row():
@@ -269,8 +269,10 @@ def build(studio: Studio) -> gr.Blocks:
                 session.slide(index, float(strength))
             return page.show(who, shown)
 
-        def settle(who: str) -> str:
+        def let_go(index: int, who: str, strength: float) -> str:
             _, session = page.session(who)
+            if index < len(session.now.stack):  # the last position may be on its way still
+                session.slide(index, float(strength))
             session.settle()
             return page.studio.command(session, session.now)
 
@@ -278,7 +280,7 @@ def build(studio: Studio) -> gr.Blocks:
             slider.input(
                 _guarded(partial(slide, i)), [me, view, slider], seen, trigger_mode="always_last", queue=True, **quick
             )
-            slider.release(_guarded(settle), me, command, **quick)
+            slider.release(_guarded(partial(let_go, i)), [me, slider], command, **quick)
             layers.submit(
                 doing(lambda s, v, i=i: s.now.with_entry(i, layers=v)), [me, view, layers], everything, **quick
             )

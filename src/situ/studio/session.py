@@ -86,6 +86,8 @@ class Session:
 
     def slide(self, index: int, strength: float) -> None:
         """A strength under way: all positions of one slider, until it is let go, are one step of undo."""
+        if strength == self.now.stack[index].strength:
+            return
         if self.sliding != index:
             self.settle()
             self.sliding = index
@@ -133,6 +135,16 @@ class Session:
 def new_id() -> str:
     """A name that nobody can guess."""
     return secrets.token_urlsafe(24)
+
+
+def secret_of(workspace: Path) -> str:
+    """What the names in browsers are sealed with: kept, so that a new start of the server knows them again."""
+    path = workspace / "secret"
+    if not path.is_file():
+        workspace.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(new_id(), encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def open_session(workspace: Path, identity: str) -> tuple[str, Session]:
