@@ -126,7 +126,7 @@ def build(studio: Studio) -> gr.Blocks:
         me = gr.State("")
         gr.Markdown(f"# Situ\nEdit one part of a picture and leave the rest alone. Model: {pack.name}", elem_id="head")
         with gr.Row():
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=5, min_width=260):
                 view = gr.Radio(VIEWS, value=VIEWS[0], show_label=False, container=False, elem_id="view")
                 picture = gr.Image(
                     show_label=False, interactive=False, elem_id="picture", format="webp", buttons=["fullscreen"],
@@ -142,7 +142,7 @@ def build(studio: Studio) -> gr.Blocks:
                     redo = gr.Button("Redo", size="sm")
                     reset = gr.Button("Reset", size="sm")
                     surprise = gr.Button("Surprise me", size="sm", variant="primary")
-            with gr.Column(scale=4, min_width=320), gr.Tabs():
+            with gr.Column(scale=4, min_width=260), gr.Tabs():
                 with gr.Tab("Edit"):
                     slots: list[Any] = []
                     for i in range(MOST):
@@ -201,8 +201,9 @@ def build(studio: Studio) -> gr.Blocks:
                     with gr.Row():
                         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=90)
                         truncation = gr.Slider(0.1, 1.2, 0.7, step=0.05, label="Variety", info="Truncation ψ")
+                    gr.Markdown("Choose a picture, or bring your own photo below.", elem_classes="quiet")
                     chooser = gr.Gallery(
-                        label="Choose a picture", columns=4, height=300, allow_preview=False, elem_id="chooser",
+                        label="Choose a picture", show_label=False, columns=4, height=300, allow_preview=False, elem_id="chooser",
                         buttons=[],
                     )  # fmt: skip
                     more = gr.Button("Others", size="sm")
