@@ -8,10 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from situ.checkpoints.native import save_stylegan2
 from situ.cli.main import run
+from situ.core.direction import Direction
+from situ.core.images import load_image
+from situ.core.latents import parse_subspace
+from situ.metrics.perceptual import PyramidDistance
 from situ.studio.study import Study
+from toys import tiny_network, tiny_stylegan2
 from toys_study import methods_folder
+
+GAN = tiny_stylegan2()
 
 Situ = Callable[..., tuple[int, str, str]]
 
@@ -83,6 +92,64 @@ def test_links_are_told_again_and_judges_added(situ: Situ) -> None:
     assert f"results, for you alone: https://study.example/?organiser={study.organiser}" in err
     code, out, err = situ("study", "judges", "study.sqlite", "--json")
     assert [row["link"].partition("=")[2] for row in json.loads(out)["judges"]] == [j.token for j in study.judges]
+
+
+@pytest.fixture
+def directions(tmp_path: Path) -> tuple[str, ...]:
+    """Two direction files of one name, and a model that they fit."""
+    save_stylegan2(tiny_network(), tmp_path / "model.safetensors", licence="CC0")
+    for i, folder in enumerate(("a", "b")):
+        subspace = parse_subspace("w+:2-5", GAN.spaces)
+        vector = torch.randn(subspace.dim, generator=torch.Generator().manual_seed(i))
+        made = Direction(vector / vector.norm(), subspace, GAN.name, "hair", "drawn", name="hair", unit=0.5)
+        made.save(tmp_path / folder / "hair.safetensors")
+    return "a/hair.safetensors", "b/hair.safetensors", "model.safetensors"
+
+
+def test_directions_become_a_folder_of_methods(
+    situ: Situ, tmp_path: Path, directions: tuple[str, ...], unchecked: None
+) -> None:
+    a, b, model = directions
+    code, out, err = situ(
+        "study", "edits", f"lelsd={a}", b, "-m", model, "-n", "2", "--seed", "3", "-o", "new", "--json"
+    )
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["methods"] == ["lelsd", "hair"]
+    assert said["pictures"] == ["seed_3.png", "seed_4.png"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["edits.json", "hair", "lelsd", "original"]
+    for method in ("lelsd", "hair"):
+        before, after = (load_image(tmp_path / "new" / name / "seed_3.png") for name in ("original", method))
+        moved = float(PyramidDistance().between(before, after))
+        assert moved == pytest.approx(said["distance"], rel=0.3), "of pictures cut to 8 bits"
+    asked = json.loads((tmp_path / "new" / "edits.json").read_text())
+    assert asked["seed_4.png"] == "To be changed: hair, and nothing else"
+    assert situ("study", "create", "new")[0] == 0
+    assert Study("study.sqlite").methods == ["hair", "lelsd"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{a}"], "two methods at least, got 1"),
+        (["{a}", "{b}"], "two methods are called hair: name them apart"),
+        (["original={a}", "{b}"], 'cannot be called "original"'),
+        (["../x={a}", "{b}"], 'cannot be called "../x"'),
+        (["x={a}", "none.safetensors"], "none.safetensors"),
+        (["x={a}", "{b}", "-o", "methods"], "methods is there already"),
+        (["x={a}", "{b}", "--distance", "0"], "a number other than 0"),
+        (["x={a}", "{b}", "--distance", "nan"], "a number other than 0"),
+    ],
+)
+def test_directions_that_become_none(
+    situ: Situ, tmp_path: Path, directions: tuple[str, ...], words: list[str], said: str, unchecked: None
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    a, b, model = directions
+    code, _, err = situ("study", "edits", "-m", model, "-o", "new", *[word.format(a=a, b=b) for word in words])
+    assert code == 2
+    assert said in err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

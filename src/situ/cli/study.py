@@ -1,16 +1,37 @@
-"""`situ study create|serve|judges|results`: which of two edits people prefer."""
+"""`situ study edits|create|serve|judges|results`: which of two edits people prefer."""
 
 import importlib.util
+import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from situ.cli.options import Json, Seed, new_rng, require_folder
-from situ.cli.output import emit_json, say, table
-from situ.core.errors import SituError
+from situ.cli.options import (
+    Class,
+    ClassNames,
+    Device,
+    Force,
+    Json,
+    LatentsFile,
+    Model,
+    Seed,
+    Truncation,
+    latents_of,
+    new_rng,
+    open_on,
+    require_folder,
+)
+from situ.cli.output import emit_json, progress_bar, say, table
+from situ.core.direction import Edit, load_direction, require_generator
+from situ.core.errors import FileError, SituError
 from situ.core.files import write_whole
-from situ.studio.study import QUESTION, JudgeTally, Preference, Results, Study, create_study
+from situ.core.images import save_image
+from situ.core.traversal import sweep_distances, synthesize_edits
+from situ.packs.user_packs import made_beside
+from situ.studio.study import CAPTIONS, ORIGINAL, QUESTION, JudgeTally, Preference, Results, Study, create_study
 
 study_app = typer.Typer(
     help="Ask people which of two edits they prefer: side by side, blinded, in random order.", no_args_is_help=True
@@ -18,6 +39,72 @@ study_app = typer.Typer(
 
 PORT = 7861
 File = Annotated[Path, typer.Argument(help="a file of situ study create")]
+
+
+@study_app.command()
+def edits(
+    directions: Annotated[
+        list[str], typer.Argument(help="METHOD=FILE, a direction file; FILE alone is called after itself")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="a new folder, as situ study create takes it")] = Path(
+        "methods"
+    ),
+    distance: Annotated[
+        float | None,
+        typer.Option(
+            "--distance", help="perceptual distance of every edit (default: strength 1's); its sign is the side"
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="how many pictures")] = 16,
+    seed: Seed = 0,
+    latents_file: LatentsFile = None,
+    truncation: Truncation = 0.7,
+    model: Model = "portraits",
+    class_: Class = None,
+    class_names: ClassNames = None,
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Edit the same pictures with several directions, as far as one another: a folder of methods for a study."""
+    new_rng(seed)  # which refuses a seed that cannot be one
+    files = _named(directions)
+    if out.exists():
+        raise FileError(f"{out} is there already: name a new folder with -o")
+    pack = open_on(model, device, class_=class_, class_names=class_names)
+    d = pack.unit_distance if distance is None else distance
+    if not (math.isfinite(d) and d):
+        raise SituError(f"a perceptual distance to edit at is a number other than 0, got {d}")
+    found = {name: load_direction(file) for name, file in files.items()}
+    for direction in found.values():
+        require_generator(direction, pack.generator, force)
+    seeds = None if latents_file else list(range(seed, seed + n))
+    latents, captions = latents_of(pack.generator, seeds, latents_file, truncation, [])
+    if latents_file:
+        latents, captions = latents[:n], captions[:n]
+    pictures = {ORIGINAL: synthesize_edits(pack.generator, latents, [Edit()])[:, 0]}
+    missed = dict[str, int]()
+    with progress_bar("editing") as progress:
+        for i, (name, direction) in enumerate(found.items()):
+            progress(i, len(found), name)
+            edited, _, reached = sweep_distances(pack.generator, direction, latents, [d], pack.distance.between, force)
+            pictures[name], missed[name] = edited[:, 0], sum(not each[0] for each in reached)
+    names = [f"{caption.replace(' ', '_')}.png" for caption in captions]
+    regions = {direction.region for direction in found.values()}
+    with made_beside(out) as place:
+        for name, rows in pictures.items():
+            for file, image in zip(names, rows, strict=True):
+                save_image(image, place / name / file)
+        if len(regions) == 1 and (region := regions.pop()).replace("+", "").isalnum():
+            text = json.dumps({file: f"To be changed: {region.replace('+', ', ')}, and nothing else" for file in names})
+            (place / CAPTIONS).write_text(text, encoding="utf-8")
+    for name in (name for name in missed if missed[name]):
+        say(f"{name} cannot reach the distance on {missed[name]} of {len(names)} pictures: they go as far as they can")
+    if as_json:
+        emit_json({"out": str(out), "methods": list(found), "pictures": names, "distance": d, "missed": missed})
+    else:
+        say(f"wrote {out}: {len(names)} pictures, each edited by {', '.join(found)} to distance {d:g}")
+        say(f"next: situ study create {out}")
 
 
 @study_app.command()
@@ -108,6 +195,22 @@ def results(
         emit_json(found.described())
     else:
         _print(found)
+
+
+def _named(directions: Sequence[str]) -> dict[str, Path]:
+    """The direction file of each method, by the method's name."""
+    files = dict[str, Path]()
+    for text in directions:
+        given, _, file = text.rpartition("=")
+        name = given or Path(file).stem
+        if name == ORIGINAL or name != Path(name).name or name.startswith("."):
+            raise SituError(f'a method cannot be called "{name}": name it as METHOD=FILE, with letters and digits')
+        if name in files:
+            raise SituError(f"two methods are called {name}: name them apart, as METHOD=FILE")
+        files[name] = Path(file)
+    if len(files) < 2:
+        raise SituError(f"a study compares two methods at least, got {len(files)}: give more directions")
+    return files
 
 
 def _links(study: Study, address: str) -> dict[str, Any]:

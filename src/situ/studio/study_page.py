@@ -112,7 +112,7 @@ def _comparisons_html(found: Results) -> str:
 
 def _sides_html(found: Results) -> str:
     return (
-        f"<h2>A check</h2><p>The left side was chosen in {found.left} of the votes that chose one "
+        f"<h2>Sides</h2><p>The left side was chosen in {found.left} of the votes that chose one "
         f"(p {found.left.p_text}). Each method stood there half of the time, so it should be near 50 %.</p>"
     )
 
