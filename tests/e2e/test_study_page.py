@@ -62,6 +62,7 @@ def status(url: str) -> int:
         return error.code
 
 
+@pytest.mark.slow
 def test_a_judge_and_the_organiser(
     study: Study, serve: Callable[..., Any], window: Callable[..., Page], screenshot: Callable[..., Path]
 ) -> None:
