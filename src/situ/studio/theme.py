@@ -6,7 +6,7 @@ CSS = """
 .gradio-container {width: 100% !important; max-width: 1240px !important; min-width: 0 !important;
   margin: 0 auto !important; box-sizing: border-box}
 #chooser .thumbnail-item {min-width: 0}
-#chooser .grid-container, #library .grid-container {grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important}
+#chooser .grid-container {grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important}
 #library .grid-container {grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important}
 #head {padding: 2px 0 0 0}
 #head h1 {font-size: 1.25rem; margin: 0; font-weight: 600}
