@@ -153,8 +153,8 @@ def build(studio: Studio) -> gr.Blocks:
                             with gr.Row(elem_classes="small", equal_height=True):
                                 on = gr.Checkbox(True, label="On", min_width=60, container=False, scale=1)
                                 layers = gr.Textbox(
-                                    "", label=f"Layers of edit {i + 1}", placeholder="all layers, or 4-7", min_width=110,
-                                    container=False, scale=2,
+                                    "", label=f"Layers of edit {i + 1}", placeholder="all layers, or 4-7",
+                                    min_width=110, container=False, scale=2,
                                 )  # fmt: skip
                                 up = gr.Button("Up", size="sm", min_width=50, scale=1)
                                 gone = gr.Button("Remove", size="sm", min_width=70, scale=1)
@@ -167,8 +167,8 @@ def build(studio: Studio) -> gr.Blocks:
                         only = gr.Dropdown(["all", *parts], value="all", label="Part", min_width=100)
                         by = gr.Dropdown(["all", "LELSD", "ReSeFa"], value="all", label="Method", min_width=100)
                     gallery = gr.Gallery(
-                        label="Directions", show_label=False, columns=3, height=330, object_fit="contain", allow_preview=False,
-                        elem_id="library", buttons=[],
+                        label="Directions", show_label=False, columns=3, height=330, object_fit="contain",
+                        allow_preview=False, elem_id="library", buttons=[],
                     )  # fmt: skip
                     with gr.Accordion("Rename, delete, import", open=False):
                         named = gr.Textbox(label="Direction", placeholder="its name")
@@ -203,8 +203,8 @@ def build(studio: Studio) -> gr.Blocks:
                         truncation = gr.Slider(0.1, 1.2, 0.7, step=0.05, label="Variety", info="Truncation ψ")
                     gr.Markdown("Choose a picture, or bring your own photo below.", elem_classes="quiet")
                     chooser = gr.Gallery(
-                        label="Choose a picture", show_label=False, columns=4, height=300, allow_preview=False, elem_id="chooser",
-                        buttons=[],
+                        label="Choose a picture", show_label=False, columns=4, height=300, allow_preview=False,
+                        elem_id="chooser", buttons=[],
                     )  # fmt: skip
                     more = gr.Button("Others", size="sm")
                     upload = gr.Image(
