@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,16 @@ def test_others_cannot_reach_it_without_a_password(situ: Situ) -> None:
     code, _, err = situ("study", "serve", "study.sqlite", "--host", "0.0.0.0")
     assert code == 2
     assert "others could reach the study on 0.0.0.0: give it a --password" in err
+
+
+def test_a_port_that_is_taken(situ: Situ) -> None:
+    pytest.importorskip("gradio")
+    situ("study", "create", "methods")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, _, err = situ("study", "serve", "study.sqlite", "--port", str(port))
+    assert code == 2
+    assert f"port {port} (Address already in use): choose another --port" in err
 
 
 def test_without_gradio_it_says_how_to_get_it(situ: Situ, monkeypatch: pytest.MonkeyPatch) -> None:

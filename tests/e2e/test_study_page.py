@@ -96,7 +96,11 @@ def test_a_judge_and_the_organiser(
     far(page, 1)
     page.reload()
     far(page, 1)
-    pressed(page, "ArrowDown")
+    page.keyboard.down("ArrowDown")
+    far(page, 2)
+    page.keyboard.down("ArrowDown")  # a key that stays down repeats
+    page.keyboard.up("ArrowDown")
+    page.wait_for_timeout(500)
     far(page, 2)
 
     # the server dies; the page that is open goes on with the next one

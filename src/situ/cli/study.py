@@ -122,7 +122,8 @@ def create(
     """Make a study of a folder of methods."""
     rng = new_rng(seed)
     require_folder(out.parent)
-    made = create_study(folder, out, rng, pairs, judges, question)
+    with progress_bar("reading pictures") as progress:
+        made = create_study(folder, out, rng, pairs, judges, question, progress)
     asked = made.judges[0].asked
     if as_json:
         emit_json({

@@ -27,6 +27,7 @@ from scipy.stats import binomtest
 from situ.core.errors import FileError, ImageError, SituError
 from situ.core.files import write_whole
 from situ.core.images import from_pil, open_picture, to_pil
+from situ.core.progress import Progress, silent
 
 Choice = Literal["left", "right", "neither"]
 
@@ -412,6 +413,7 @@ def create_study(
     pairs: int | None = None,
     judges: int = 1,
     question: str = QUESTION,
+    progress: Progress = silent,
 ) -> Study:
     """Make a study of a folder: `METHOD/PICTURE.png` with the same names under every method.
 
@@ -443,7 +445,7 @@ def create_study(
         raise SituError("a study needs a question to ask, got an empty one")
     captions = _captions_in(folder, names)
     originals = _originals_in(folder, names)
-    edits = _edits_in(folder, methods, names)
+    edits = _edits_in(folder, methods, names, progress)
     if sum(map(len, [*originals.values(), *edits.values()])) > HEAVIEST:
         raise SituError(f"the pictures are more than {HEAVIEST >> 20} MiB in all: take fewer or smaller ones")
 
@@ -565,7 +567,9 @@ def _originals_in(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     return {name: _png(open_picture(place / name)) for name in names}
 
 
-def _edits_in(folder: Path, methods: Sequence[str], names: Sequence[str]) -> dict[tuple[int, int], bytes]:
+def _edits_in(
+    folder: Path, methods: Sequence[str], names: Sequence[str], progress: Progress
+) -> dict[tuple[int, int], bytes]:
     """(picture, method) -> PNG."""
     edits = dict[tuple[int, int], bytes]()
     for i, name in enumerate(names):
@@ -581,6 +585,7 @@ def _edits_in(folder: Path, methods: Sequence[str], names: Sequence[str]) -> dic
                 f"{methods[0]}/{name} is {w} x {h} pixels, {other}/{name} {w2} x {h2}, which would tell them apart: "
                 "bring them to one size"
             )
+        progress(i + 1, len(names), name)
     return edits
 
 

@@ -248,23 +248,22 @@ def serve(
     """
     if host not in LOOPBACK and not password:
         raise FileError(f"others could reach the study on {host}: give it a --password, or leave --host out")
-    try:
-        build(study).launch(
-            server_name=host,
-            server_port=port,
-            auth=(lambda _, given: secrets.compare_digest(given.encode(), password.encode())) if password else None,
-            auth_message="Any name, and the password that came with your link.",
-            quiet=True,
-            prevent_thread_lock=True,
-            max_file_size=1,  # nothing is ever uploaded
-            theme=theme(),
-            css_paths=_HERE.with_suffix(".css"),
-            js=_HERE.with_suffix(".js").read_text(encoding="utf-8"),
-            ssr_mode=False,
-            footer_links=[],
-        )
-    except OSError as error:
-        raise FileError(f"the study cannot be served on {host}, port {port} ({error}): choose another --port") from None
+    _require_free(host, port)
+    page = build(study)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        auth=(lambda _, given: secrets.compare_digest(given.encode(), password.encode())) if password else None,
+        auth_message="Any name, and the password that came with your link.",
+        quiet=True,
+        prevent_thread_lock=True,
+        max_file_size=1,  # nothing is ever uploaded
+        theme=theme(),
+        css_paths=_HERE.with_suffix(".css"),
+        js=_HERE.with_suffix(".js").read_text(encoding="utf-8"),
+        ssr_mode=False,
+        footer_links=[],
+    )
     # where it listens on every address, others know the machine by its name
     name = socket.gethostname() if host in EVERYWHERE else f"[{host}]" if ":" in host else host
     started(f"http://{name}:{port}/")
@@ -272,4 +271,17 @@ def serve(
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        pass
+        page.close(verbose=False)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises FileError where nobody can listen."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was served just now is free
+            probe.bind(address)
+    except OSError as error:
+        raise FileError(
+            f"the study cannot be served on {host}, port {port} ({error.strerror}): choose another --port or --host"
+        ) from None
