@@ -1,6 +1,7 @@
 """A preference study as its judges and its organiser meet it, in a browser."""
 
 import json
+import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -155,15 +156,45 @@ def test_a_judge_and_the_organiser(
         expect(page.get_by_text(said)).to_be_visible()
         assert not any(method in page.content() for method in METHODS)
 
-    # no file is served: neither the study nor any other
+    # no file is served or taken: neither the study nor any other
     for path in (study.path, Path("/etc/passwd"), Path(__file__)):
         assert status(f"{again.url}gradio_api/file={path}") in (403, 404)
+    request = urllib.request.Request(
+        f"{again.url}gradio_api/upload",
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nhello\r\n--x--\r\n',
+        {"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(request, timeout=10)
+
     # what every visitor gets names no method, no judge and no file
     with urllib.request.urlopen(f"{again.url}config") as answer:
         config = answer.read().decode()
     secrets = [*METHODS, study.organiser, *[judge.token for judge in study.judges], study.path.name, study.question]
     assert "No difference" in config
     assert [word for word in secrets if word in config] == []
+
+
+def test_answers_that_cannot_be_kept_are_told(
+    study: Study, serve: Callable[..., Any], window: Callable[..., Page]
+) -> None:
+    server = serve("study", "serve", str(study.path))
+    page = window()
+    page.goto(f"{server.url}?judge={study.judges[0].token}")
+    far(page, 0)
+    with sqlite3.connect(study.path) as base:
+        base.execute("CREATE TRIGGER full BEFORE INSERT ON vote BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    base.close()
+    pressed(page, "1")
+    expect(page.get_by_role("heading", name="Your answer was not kept")).to_be_visible()
+    assert str(study.path) not in page.content()
+    with sqlite3.connect(study.path) as base:
+        base.execute("DROP TRIGGER full")
+    base.close()
+    page.reload()
+    far(page, 0)
+    pressed(page, "1")
+    far(page, 1)
 
 
 def test_a_password_stands_before_every_link(

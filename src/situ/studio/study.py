@@ -339,7 +339,7 @@ class Study:
         with self._opened(write=True) as base:
             key = (_judge_of(base, token), position)
             if not base.execute("SELECT 1 FROM trial WHERE judge = ? AND position = ?", key).fetchone():
-                raise SituError(f"this judge was not asked about a pair {position}: reload the page")
+                raise SituError(f"this judge was not asked about a pair {position}")
             if base.execute("SELECT 1 FROM vote WHERE judge = ? AND position = ?", key).fetchone():
                 return False
             now = datetime.now(UTC).isoformat(timespec="milliseconds")

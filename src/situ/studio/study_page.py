@@ -175,11 +175,8 @@ def build(study: Study) -> gr.Blocks:
         shown = [since, position, note, judging, pair]
 
         def show(link: str) -> dict[Block, object]:
-            """The next pair of a judge, or why there is none."""
-            try:
-                trial = study.next_trial(link)
-            except SituError as error:
-                return {note: note_html("This does not work", _sentence(error)), judging: _hidden()}
+            """The next pair of a judge, or thanks after the last."""
+            trial = study.next_trial(link)
             if trial is None:
                 thanks = note_html("Thank you", "You have judged all your pairs. You can close this page.")
                 return {note: thanks, judging: _hidden(), pair: ""}
@@ -191,14 +188,22 @@ def build(study: Study) -> gr.Blocks:
                 pair: pair_html(trial),
             }
 
+        def refused(title: str, error: Exception) -> dict[Block, object]:
+            # what is wrong with a file is the organiser's business: it names the file
+            why = "The study cannot be read or written just now." if isinstance(error, FileError) else _sentence(error)
+            return {note: note_html(title, f"{why} Reload the page to try again."), judging: _hidden()}
+
         def enter(request: gr.Request) -> dict[Block, object]:
             asked = request.query_params
-            if "organiser" in asked:
-                if not study.is_organiser(asked["organiser"]):
+            try:
+                if study.is_organiser(asked.get("organiser", "")):
+                    return {finding: gr.Column(visible=True), results: results_html(study)}
+                if "organiser" in asked:
                     return {note: note_html("This does not work", "This link is not the organiser's of this study.")}
-                return {finding: gr.Column(visible=True), results: results_html(study)}
-            if "judge" in asked:
-                return show(asked["judge"])
+                if "judge" in asked:
+                    return show(asked["judge"])
+            except SituError as error:
+                return refused("This does not work", error)
             return {note: note_html("A preference study", "Open it with the link that the organiser sent you.")}
 
         def voter(choice: Choice) -> Callable[..., dict[Block, object]]:
@@ -206,9 +211,9 @@ def build(study: Study) -> gr.Blocks:
                 link = request.query_params.get("judge", "")
                 try:
                     study.vote(link, int(at), choice, None if began is None else time.monotonic() - began)
+                    return show(link)
                 except (SituError, ValueError, OverflowError) as error:
-                    return {note: note_html("Your answer was not kept", _sentence(error)), judging: _hidden()}
-                return show(link)
+                    return refused("Your answer was not kept", error)
 
             return vote
 
