@@ -148,7 +148,7 @@ def test_a_photo_comes_in_and_what_is_none_is_refused(
     page.get_by_role("tab", name="Picture").click()
     before = picture(page)
     page.locator("#upload input[type=file]").set_input_files(broken)
-    page.wait_for_selector("#said >> text=cannot be used", timeout=READY)
+    page.wait_for_selector("#said >> text=did not work", timeout=READY)
     page.locator("#upload input[type=file]").set_input_files(photo)
     page.wait_for_selector("#said >> text=Your photo is in", timeout=READY)
     changed(page, before)
@@ -166,7 +166,7 @@ def test_a_search_is_stopped_and_keeps_what_it_has(
     page.get_by_label(re.compile("Careful")).check()
     page.get_by_role("button", name="Find directions here").click()
     page.wait_for_selector("#said >> text=/[1-9][0-9]* %/", timeout=READY)
-    page.get_by_role("button", name=re.compile("Stop")).click()
+    page.get_by_role("button", name="Stop and keep").click()
     page.wait_for_selector("#said >> text=/Found|Stopped before/", timeout=READY)
     page.get_by_role("button", name="Surprise me").click()  # the page is as usable as before
     changed(page, picture(page))

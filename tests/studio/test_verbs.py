@@ -16,7 +16,8 @@ from situ.core.errors import DirectionError, PhotoError, RegionError
 from situ.core.images import load_image, save_image
 from situ.core.traversal import synthesize_edits
 from situ.packs.portraits.renderer import render, sample_factors
-from situ.studio.app import mask_of, read_stack
+from situ.studio.exports import read_stack
+from situ.studio.page import mask_of
 from situ.studio.session import Session, Work
 from situ.studio.verbs import Studio
 

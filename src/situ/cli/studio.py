@@ -21,7 +21,7 @@ def studio(
         str, typer.Option("--host", help="address to listen on; others than this machine's need --password")
     ] = "127.0.0.1",
     share: Annotated[bool, typer.Option("--share", help="a public link of Gradio's; needs --password")] = False,
-    password: Annotated[str, typer.Option("--password", help="asked of everybody, with the name situ")] = "",
+    password: Annotated[str, typer.Option("--password", help="asked of everybody")] = "",
     device: Device = "auto",
 ) -> None:
     """Open the studio: sample, find directions for a part, edit live, in the browser."""

@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +22,10 @@ from gradio.blocks import Block
 from PIL import Image
 
 from situ.core.errors import FileError, SituError
+from situ.studio.serving import LOOPBACK, knows, require_free, require_private
 from situ.studio.study import Choice, Preference, Results, Study, Trial
 from situ.studio.theme import theme
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = ("0.0.0.0", "::")
 _HERE = Path(__file__)
 
@@ -251,14 +250,13 @@ def serve(
     Raises:
         FileError: a host other than this machine without a password, or a port that cannot be had.
     """
-    if host not in LOOPBACK and not password:
-        raise FileError(f"others could reach the study on {host}: give it a --password, or leave --host out")
-    _require_free(host, port)
+    require_private("study", host, password)
+    require_free("study", host, port)
     page = build(study)
     page.launch(
         server_name=host,
         server_port=port,
-        auth=(lambda _, given: secrets.compare_digest(given.encode(), password.encode())) if password else None,
+        auth=knows(password),
         auth_message="Any name, and the password that came with your link.",
         quiet=True,
         prevent_thread_lock=True,
@@ -277,16 +275,3 @@ def serve(
             time.sleep(3600)
     except KeyboardInterrupt:
         page.close(verbose=False)
-
-
-def _require_free(host: str, port: int) -> None:
-    """Raises FileError where nobody can listen."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was served just now is free
-            probe.bind(address)
-    except OSError as error:
-        raise FileError(
-            f"the study cannot be served on {host}, port {port} ({error.strerror}): choose another --port or --host"
-        ) from None

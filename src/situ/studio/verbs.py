@@ -1,6 +1,6 @@
 """What the studio does: each a call or two of a public verb on the pack that is open.
 
-Bounded memory: a few states of the synthesis (what lies below the first edited layer) and one Jacobian are kept.
+Bounded memory: a few states of the synthesis (what lies below the first edited layer), photos and Jacobians are kept.
 """
 
 import math
@@ -37,9 +37,10 @@ from situ.photos.paste_back import PasteBack
 from situ.studio.library import Item, Library
 from situ.studio.session import Entry, Session, Work
 
-SHOWN = 256  # pixels at least of a picture that is sent; the page enlarges it further
+SHOWN = 704  # pixels at least of a picture that is sent: Gradio finds no clicks in pictures that the page enlarges
 STATES = 8  # of the synthesis that are kept
 JACOBIANS = 2
+PHOTOS = 4
 JUDGED = 8  # held-out pictures that a direction's strength and score are taken from
 PREVIEW = 2.0  # strength of the previews, both ways
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the stack, in strips
@@ -55,12 +56,13 @@ class Studio:
         self.library = Library(workspace / "directions", pack.generator.name, pack.directions)
         self._states: OrderedDict[tuple[str, int], Synthesis] = OrderedDict()
         self._jacobians: OrderedDict[tuple[str, str], Jacobian] = OrderedDict()
+        self._photos: OrderedDict[str, tuple[CutPhoto, Inversion]] = OrderedDict()
         self._items: dict[str, Direction] = {}
 
     # pictures
 
     def latents(self, session: Session, work: Work) -> Latents:
-        """The codes of a work's picture, unedited."""
+        """The code of a work's picture, unedited."""
         if work.photo:
             return self.photo(session, work)[1].latents
         rng = torch.Generator().manual_seed(work.seed)
@@ -89,7 +91,7 @@ class Studio:
     def pictures(self, session: Session, work: Work) -> Images:
         """(2, 3, R, R): before and after. Layers below the first edited one are those of the last picture."""
         generator, edit = self.pack.generator, self.edit(work)
-        latents = self.latents(session, work)[work.face : work.face + 1]
+        latents = self.latents(session, work)
         first = min((generator.first_step(d.subspace) for d, _ in edit.terms), default=0)
         with torch.no_grad():
             before = self._kept(self._name(session, work), latents, first)
@@ -114,16 +116,20 @@ class Studio:
         return self._states[key]
 
     def shown(self, images: Images) -> list[Image.Image]:
-        """As they are shown, large enough to see."""
-        return [to_pil(image) for image in enlarge(images.clamp(-1, 1), SHOWN).cpu()]
+        """As they are sent to the page."""
+        pictures = [to_pil(image) for image in images.clamp(-1, 1).cpu()]
+        size = max(SHOWN, images.shape[-1])
+        return [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
 
     def difference(self, pair: Images) -> Image.Image:
         """Where the edit changed the picture."""
         return self.shown(heat_map(pair[:1], pair[1:]))[0]
 
-    def outlined(self, image: Images, mask: Masks) -> Image.Image:
-        """The region's edge on a picture."""
-        return self.shown(outline(enlarge(image, SHOWN), mask))[0]
+    def outlined(self, session: Session, work: Work, region: Region) -> Image.Image:
+        """The edge of a region, which is that of the unedited picture, on the edited one."""
+        with torch.no_grad():
+            mask = region.mask(self.pack.generator.synthesize(self.latents(session, work), region.layers))
+        return self.shown(outline(enlarge(self.pictures(session, work)[1:], SHOWN), mask))[0]
 
     def gallery(self, seeds: Sequence[int], truncation: float) -> list[tuple[Image.Image, str]]:
         """Pictures to choose from."""
@@ -160,7 +166,7 @@ class Studio:
         """Each direction on the current picture, both ways, side by side."""
         if not items:
             return []
-        latents = self.latents(session, work)[work.face : work.face + 1]
+        latents = self.latents(session, work)
         edits = [Edit(((item.direction, s * PREVIEW),)) for item in items for s in (-1, 1)]
         images = synthesize_edits(self.pack.generator, latents, edits)[0].clamp(-1, 1)
         pairs = images.unflatten(0, (-1, 2))
@@ -188,7 +194,7 @@ class Studio:
     def _solved(self, session: Session, work: Work, region: Region, progress: Progress) -> list[Direction]:
         """ReSeFa on the Jacobian of the current picture, which is kept for the next region."""
         generator, method = self.pack.generator, ReSeFa(k=METHOD_SETTINGS["resefa"]["k"])
-        latents = self.latents(session, work)[work.face : work.face + 1]
+        latents = self.latents(session, work)
         # one vector for all layers, so that the codes of photos (W+) and of seeds (W) are alike; few columns, too
         best = self.pack.best_subspaces.get(region.name, "w").replace("w+", "w")
         every = f"w:0-{len(generator.spaces['w+'].slices) - 1}" if best == "w" else best
@@ -232,20 +238,33 @@ class Studio:
         return name, len(images), "; ".join(words)
 
     def photo(self, session: Session, work: Work) -> tuple[CutPhoto, Inversion]:
-        """A photo of the session with its codes."""
-        return inverted_before(self.pack, session.folder / work.photo, session.folder / f"{work.photo}.safetensors")
+        """A photo of the session, with the crop and the code of the chosen face alone.
+
+        Raises:
+            PhotoError: no such face. InversionError: its files are gone.
+        """
+        key = str(session.folder / work.photo)
+        if key not in self._photos:
+            self._photos[key] = inverted_before(self.pack, Path(key), Path(f"{key}.safetensors"))
+            while len(self._photos) > PHOTOS:
+                self._photos.popitem(last=False)
+        cut, inversion = self._photos[key]
+        if work.face >= len(inversion):
+            raise PhotoError(f"the photo has {len(inversion)} faces, numbered from 0; got {work.face}")
+        one = slice(work.face, work.face + 1)
+        return replace(cut, crops=cut.crops[one], pictures=cut.pictures[one]), inversion[one]
 
     # what is taken away
 
     def strip(self, session: Session, work: Work) -> list[Image.Image]:
         """The stack at growing shares, from none to all and half as much again."""
-        latents, whole = self.latents(session, work)[work.face : work.face + 1], self.edit(work)
+        latents, whole = self.latents(session, work), self.edit(work)
         edits = [whole * share for share in SHARES]
         return self.shown(synthesize_edits(self.pack.generator, latents, edits)[0])
 
     def frames(self, session: Session, work: Work) -> list[Image.Image]:
         """An animation from the picture to its edit and back."""
-        latents, whole = self.latents(session, work)[work.face : work.face + 1], self.edit(work)
+        latents, whole = self.latents(session, work), self.edit(work)
         shares = [0.5 - 0.5 * math.cos(2 * math.pi * i / FRAMES) for i in range(FRAMES)]
         return self.shown(synthesize_edits(self.pack.generator, latents, [whole * share for share in shares])[0])
 
@@ -263,7 +282,7 @@ class Studio:
         if len(chosen) < 2:
             raise DirectionError("a palette is of two edits: add another to the stack")
         across, down = (self.direction(entry) for entry in chosen)
-        latents = self.latents(session, work)[work.face : work.face + 1]
+        latents = self.latents(session, work)
         steps = (-2.0, -1.0, 0.0, 1.0, 2.0)
         grid = palette(self.pack.generator, across, down, latents, steps).clamp(-1, 1)
         rows = [torch.cat(list(row), dim=2) for row in grid]
