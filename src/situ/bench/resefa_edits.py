@@ -178,7 +178,7 @@ def run_table(run: Run) -> Outcome:
     rows: list[tuple[Value, ...]] = []
     claims_on: dict[tuple[str, str], dict[str, list[float]]] = {}
     features: dict[tuple[str, str], torch.Tensor] = {}
-    real, real_words = run.reference
+    real = run.reference
     failed = []
     for edit in edits_of(run):
         for method in METHODS:
@@ -219,7 +219,7 @@ def run_table(run: Run) -> Outcome:
         {"edits": _table_figure(run, table)},
         {"sheet": _sheet(run)},
         [
-            f"The Frechet distance is to {real_words}, in the features of the pack's own embedder: no FID.",
+            f"The Frechet distance is to {run.real[1]}, in the features of the pack's own embedder: no FID.",
             REGION_NOTE,
             "Of the directions that a method found for the part, the one and the sign that move the named factor most "
             "are taken, on pictures apart from those measured.",

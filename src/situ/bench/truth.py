@@ -15,12 +15,11 @@ import torch
 
 from situ.bench.experiment import Claim, Outcome, Table, Value
 from situ.bench.measures import LEAKAGE_NOTE, REGION_NOTE, leakage, metrics_of
-from situ.bench.run import Bench, Run, Size, embedded, over_searches
+from situ.bench.run import Bench, Run, Size, over_searches, summarised
 from situ.bench.statistics import Interval, interval_or_none, paired, verdict
 from situ.core.direction import Direction
-from situ.core.measurement import EditedImages, edited_images
+from situ.core.measurement import edited_images
 from situ.figures.plots import Bars, draw_bars
-from situ.metrics.realism import Realism
 from situ.packs.methods import METHODS
 
 BATCH = 32
@@ -48,7 +47,6 @@ def measured(run: Run, method: str, part: str, seed: int) -> dict[str, Any]:
     if not found.directions:
         return {"failed": found.failed}
     metrics = metrics_of(run.pack, run.regions[part])
-    realism = run.realism
     columns: dict[str, list[float]] = {}
     for start in range(0, len(run.latents), BATCH):
         some = run.latents[start : start + BATCH]
@@ -60,17 +58,12 @@ def measured(run: Run, method: str, part: str, seed: int) -> dict[str, Any]:
             with torch.no_grad():
                 for metric in metrics:
                     sides.setdefault(metric.name, []).append(metric(edited).float().tolist())
-            if realism is not None:
-                sides.setdefault("realism", []).append(_scores(run, realism, edited))
+            sides.setdefault("realism", []).append(run.realism.score(summarised(run.pack, edited.after)).tolist())
         for name, rows in sides.items():
             columns[name] = columns.get(name, []) + over_searches(rows)
     if "target_factors" in columns:
         columns["leakage"] = leakage(columns["target_factors"], columns["other_factors"])
     return {"figures": columns}
-
-
-def _scores(run: Run, realism: Realism, edited: EditedImages) -> list[float]:
-    return realism.score(embedded(run.pack, edited.after)).tolist()
 
 
 def repeatability(directions: Sequence[Direction]) -> float | None:
@@ -115,12 +108,12 @@ def run_bench(run: Run) -> Outcome:
     )
     table = Table("truth", "What edits really changed", columns, tuple(rows), note=note)
     return Outcome(
-        [table, *_unedited(run)],
+        [table, _unedited(run)],
         _claims(run, figures),
         {"truth": _figure(run, table)},
         notes=[
             f"{REGION_NOTE} It is no exact mask: generated pictures have none.",
-            f"Realism is R of Kynkäänniemi et al. in the embedder's features of {run.reference[1]}: real from 1.",
+            f"Realism is R of Kynkäänniemi et al. among {run.real[1]}, in {run.pack.distance.name}: real from 1.",
             "StyleSpace, GANSpace and SeFa search all parts at once: their seconds are for all of them.",
             "Methods of attributes get those that show in the part; of the directions that a method hands over, the "
             "one with the best region gain on pictures apart from the measured is taken.",
@@ -133,20 +126,17 @@ def _mean(value: Value) -> float:
     return value.mean if isinstance(value, Interval) else -1.0
 
 
-def _unedited(run: Run) -> list[Table]:
+def _unedited(run: Run) -> Table:
     """How realistic the pictures are before any edit."""
-    realism = run.realism
-    if realism is None:
-        return []
 
     def make() -> object:
         with torch.no_grad():
             parts = [run.pack.generator.synthesize(run.latents[i : i + BATCH]).images
                      for i in range(0, len(run.latents), BATCH)]  # fmt: skip
-        return realism.score(embedded(run.pack, torch.cat(parts))).tolist()
+        return run.realism.score(summarised(run.pack, torch.cat(parts))).tolist()
 
     values = run.cell("unedited", make)
-    return [Table("unedited", "The same pictures, unedited", ("realism",), ((interval_or_none(values),),))]
+    return Table("unedited", "The same pictures, unedited", ("realism",), ((interval_or_none(values),),))
 
 
 def _claims(run: Run, figures: dict[tuple[str, str], dict[str, list[float]]]) -> list[Claim]:
