@@ -8,6 +8,10 @@ from situ.bench import (
     lelsd_palette,
     lelsd_properties,
     lelsd_sequence,
+    magec_consistency,
+    magec_editability,
+    magec_reconstruction,
+    magec_truth,
     resefa_edits,
     truth,
 )
@@ -21,7 +25,11 @@ _ALL = (
     interactivity.BENCH,
     resefa_edits.TABLE_BENCH,
     resefa_edits.FIGURE_BENCH,
+    magec_reconstruction.BENCH,
+    magec_editability.BENCH,
+    magec_consistency.BENCH,
     truth.BENCH,
+    magec_truth.BENCH,
 )
 
 BENCHES: Mapping[str, Bench] = {bench.name: bench for bench in _ALL}

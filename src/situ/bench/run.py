@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from situ.bench.experiment import Cells, Outcome, Table, Told, write_outcome
-from situ.bench.searches import Found, Searches, regions_of_bench, sampled
+from situ.bench.searches import Found, Searches, regions_of_bench, sampled, shared_settings
 from situ.core.errors import SituError
 from situ.core.images import Images
 from situ.core.latents import Latents
@@ -49,7 +49,8 @@ class Run:
     cells: Cells
     searches: Searches
     say: Callable[[str], None]
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    model: str  # as it was named
+    out: Path  # where every bench has a folder of its own
 
     @cached_property
     def regions(self) -> dict[str, Region]:
@@ -81,6 +82,10 @@ class Run:
         """
         return fit_realism(summarised(self.pack, self.real[0]))
 
+    def shared(self, name: str) -> Cells:
+        """Cells that benches of this model share, in a folder beside theirs."""
+        return Cells(self.out / name, shared_settings(self.pack, self.model, self.quick))
+
     @property
     def seeds(self) -> list[int]:
         return list(range(self.seed, self.seed + self.size.searches))
@@ -107,6 +112,7 @@ class Bench:
     full: Size
     quick: Size
     published: tuple[Table, ...] = ()
+    picture_seed: int = MEASURED  # plus the run's: of the pictures
 
 
 def run_bench(
@@ -121,7 +127,7 @@ def run_bench(
     say: Callable[[str], None],
 ) -> tuple[dict[str, object], Outcome, Path]:
     """Run a bench, or go on with one that was interrupted. Its folder is `out`/NAME; searches are shared in
-    `out`/searches.
+    `out`/searches, inversions in `out`/inversions.
 
     Raises:
         SituError: the folder was made with other settings, or the model lacks what the bench needs.
@@ -136,13 +142,13 @@ def run_bench(
         "model": model,
         "generator": pack.generator.name,
         "pictures": size.pictures,
-        "picture_seed": MEASURED + seed,
+        "picture_seed": bench.picture_seed + seed,
         "search_seeds": list(range(seed, seed + size.searches)),
         "parts": list(size.parts),
         "quick": quick,
     }
     cells = Cells(folder, settings)
-    run = Run(pack, seed, size, quick, cells, Searches(pack, model, out / "searches", quick), say)
+    run = Run(pack, seed, size, quick, cells, Searches(pack, model, out / "searches", quick), say, model, out)
     started = time.perf_counter()
     outcome = bench.run(run)
     seconds = time.perf_counter() - started

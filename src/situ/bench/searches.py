@@ -71,6 +71,11 @@ def regions_of_bench(pack: Pack, wanted: Sequence[str] = WANTED) -> dict[str, Re
     return regions
 
 
+def shared_settings(pack: Pack, model: str, quick: bool) -> dict[str, object]:
+    """What cells that several benches share are for."""
+    return {"model": model, "generator": pack.generator.name, "quick": quick}
+
+
 def clock(pack: Pack) -> Callable[[], float]:
     """Seconds of this process alone on a CPU, which other work on the machine does not lengthen; else of the wall."""
     return time.process_time if pack.generator.device.type == "cpu" else time.perf_counter
@@ -98,7 +103,7 @@ class Searches:
 
     def __init__(self, pack: Pack, model: str, folder: Path, quick: bool) -> None:
         self.pack, self.quick = pack, quick
-        self.cells = Cells(folder, {"model": model, "generator": pack.generator.name, "quick": quick})
+        self.cells = Cells(folder, shared_settings(pack, model, quick))
 
     def settings_of(self, name: str) -> dict[str, object]:
         """The settings of a method that differ from those of `situ discover`."""
