@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "situ"
 # rooms of one rank are siblings and do not import each other
 RANKS = [
     {"core"},
-    {"networks"},
+    {"networks", "runs"},
     {"generators", "segmenters", "discovery", "inversion", "metrics", "photos"},
     {"checkpoints"},
     {"packs"},

@@ -111,7 +111,7 @@ def test_a_folder_of_photos(situ: Situ, folder: Path, tmp_path: Path) -> None:
     told = json.loads(out)
     assert set(told["edited"]) == {"one.png", "two.png"}
     assert set(told["failed"]) == {"nobody.png", "notes.txt"}
-    assert {path.name for path in (tmp_path / "many").iterdir()} == {"one.png", "two.png"}
+    assert {path.name for path in (tmp_path / "many").iterdir()} == {".run", "one.png", "two.png"}
     for name in ("nobody.png", "notes.txt"):
         (folder / name).unlink()
     assert situ("photos photos --apply d.safetensors:2 --method encoder -o many")[0] == 0

@@ -26,7 +26,7 @@ from situ.core.errors import RegionError
 from situ.core.generator import Synthesis
 from situ.core.images import Images, resize
 from situ.core.region import Segmenter
-from situ.figures.overlays import enlarge, outline
+from situ.figures.overlays import enlarge, spotlight
 from situ.figures.sheets import Grid, Row, draw_grid, save_page
 from situ.packs.pack import Pack
 from situ.segmenters.clusters import ClusterSegmenter, fit_clusters, load_clusters
@@ -145,12 +145,9 @@ class Look:
     def rows(self, images: Images) -> list[Row]:
         """One row of pictures for each part: the part as it is, outlined, the rest faded."""
         big = enlarge(images.clamp(-1, 1), CELL)
-        size = (big.shape[-2], big.shape[-1])
         drawn = []
         for i, part in enumerate(self.parts):
             mask = self.masks[:, i : i + 1]
-            soft = resize(mask, size)
-            faded = big * (0.35 + 0.65 * soft) - 0.3 * (1 - soft)
             area = f"{float(mask.mean()):.1%} of the picture"
-            drawn.append(Row(f"{part}\n{area}", outline(faded, mask)))
+            drawn.append(Row(f"{part}\n{area}", spotlight(big, mask)))
         return drawn

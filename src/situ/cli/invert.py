@@ -10,6 +10,7 @@ import torch
 import typer
 
 from situ.cli.options import (
+    Anew,
     CropBox,
     Device,
     Faces,
@@ -18,36 +19,39 @@ from situ.cli.options import (
     Json,
     Model,
     Points,
+    RayAddress,
     Seed,
+    Workers,
     cutting_of,
     new_rng,
     open_on,
     require_folder,
+    way_of,
 )
-from situ.cli.output import emit_json, finite, progress_bar, say, table
+from situ.cli.output import command_line, emit_json, finite, progress_bar, say, table, tell_failures
 from situ.core.files import write_whole
-from situ.core.images import save_image
-from situ.core.inversion import Inversion, with_noise_of
+from situ.core.inversion import gathered
 from situ.figures.overlays import enlarge, heat_map
 from situ.figures.sheets import Grid, Row, draw_grid, save_page
 from situ.inversion.pivotal_tuning import PivotalTuning
 from situ.packs.inverters import inverter_named
 from situ.packs.pack import Pack
+from situ.packs.photo_work import InvertedPhoto, PhotoInversion, Ready, inverted_names, photo_items, write_inverted
 from situ.packs.photos import (
     GOOD,
     GOOD_CONSISTENCY,
     POOR,
     POOR_CONSISTENCY,
-    InvertedPhotos,
-    Trust,
-    invert_photos,
-    reconstruction,
+    inverted_before,
+    inverted_pictures,
     trust,
-    verdict,
 )
 from situ.packs.user_packs import create_tuned_pack, require_new_pack
+from situ.runs.engine import run_work
+from situ.runs.folder import RunFolder
 
 CELL = 160  # pixels of a picture on the sheet
+ON_SHEET = 32  # faces
 
 
 def invert(
@@ -60,7 +64,6 @@ def invert(
     crop: CropBox = None,
     points: Points = None,
     face: Faces = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from where a killed run was")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="also try edits: does each attribute come back when it is undone (ECS)?")
     ] = False,
@@ -72,63 +75,83 @@ def invert(
         int, typer.Option("--tune-steps", min=1, help="updates of its weights")
     ] = PivotalTuning.steps,
     seed: Seed = 0,
+    workers: Workers = None,
+    ray: RayAddress = None,
+    anew: Anew = False,
     model: Model = "portraits",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find the codes of photos: faces are looked for, cut out and inverted, all in the same passes."""
-    cutting = cutting_of(crop, points, face)
+    """Find the codes of photos: faces are looked for, cut out and inverted, all in the same passes.
+
+    What is finished is kept: the same command goes on with what is missing, from the step where it was.
+    """
+    photos = list(dict.fromkeys(photos))
+    new_rng(seed)  # which refuses a seed that cannot be one
     pack = open_on(model, device)
     if tune is not None:
         require_new_pack(tune)
     require_folder(out)
-    under_way = out / ".under_way.safetensors"
-    if not resume:
-        under_way.unlink(missing_ok=True)
+    cutting = cutting_of(crop, points, face)
+    later = tune is not None  # a report is of the tuned generator
+    work = PhotoInversion(
+        model, pack.generator.name, out.absolute(), method, steps, cutting, seed, report and not later, tune
+    )
     with progress_bar("preparing") as progress:
-        inverter = inverter_named(method, pack, steps, under_way, progress)
+        inverter = inverter_named(method, pack, steps, None, progress)
+        opened = work.on(pack, inverter)
     with progress_bar(f"inverting ({method})") as progress:
-        found = invert_photos(pack, photos, inverter, new_rng(seed), cutting, progress)
-    if tune is not None and found.inversion is not None:
-        pack, found = _tuned(tune, tune_steps, pack, model, found, seed)
-    judged: Trust | None = None
-    if report and found.inversion is not None:
-        with progress_bar("trying edits") as progress:
-            judge = inverter_named(method, pack, steps, None, progress)  # of the tuned generator, where there is one
-            pictures = torch.cat([cut.pictures for cut in found.photos])
-            judged = trust(pack, pictures, found.inversion, judge, seed, progress)
-    rows = _written(pack, found, out, judged)
+        items, way = photo_items(photos, inverted_names(photos)), way_of(workers, ray, device, opened)
+        found = run_work(work, items, RunFolder(out), way, command_line(), anew=anew, progress=progress, say=say)
+    results = {**found.results, **found.partial}
+    rows = [
+        {"photo": name, "codes": str(out / f"{face['name']}.safetensors"), **face}
+        for name in map(str, photos)
+        if name in results
+        for face in results[name]["faces"]
+    ]
+    if tune is not None and rows and not found.stopped:
+        pack, rows = _tuned(tune, tune_steps, pack, model, rows, seed, out, method, steps, report)
+    _draw_sheet(pack, rows[:ON_SHEET], out)
+    complete = not found.stopped
     result = {
         "model": pack.name,
         "method": method,
-        "complete": found.inversion is None or found.inversion.complete,
+        "complete": complete,
         "distance_name": pack.distance.name,
         "faces": rows,
-        "failed": {str(path): reason for path, reason in found.failed.items()},
+        "failed": found.failed,
     }
     write_whole(out / "report.json", lambda place: place.write_text(json.dumps(finite(result), indent=2)))
     if as_json:
         emit_json(result)
     else:
         _tell(pack, rows, out, tune or model)
-        if report:
+        if report and rows:
             _tell_trust(pack, rows)
-        if found.inversion is not None and not found.inversion.complete:
-            say("stopped early: kept the best so far")
-    for path, reason in found.failed.items():
-        say(f"{path}: {reason}")
-    if found.failed:
-        raise typer.Exit(1)
+    if found.stopped:
+        say("stopped early: kept the best so far; the same command goes on")
+    tell_failures(found.failed)
 
 
 def _tuned(
-    name: str, steps: int, pack: Pack, model: str, found: InvertedPhotos, seed: int
-) -> tuple[Pack, InvertedPhotos]:
-    """The generator moved until the codes give the photos, kept as a new pack; the codes are then for that."""
-    assert found.inversion is not None
-    pictures, inversion = torch.cat([cut.pictures for cut in found.photos]), found.inversion
+    name: str,
+    tune_steps: int,
+    pack: Pack,
+    model: str,
+    rows: Sequence[dict[str, Any]],
+    seed: int,
+    out: Path,
+    method: str,
+    steps: int | None,
+    report: bool,
+) -> tuple[Pack, list[dict[str, Any]]]:
+    """The generator moved until the codes give the photos, kept as a new pack; codes and pictures are then for that."""
+    faces = [inverted_before(pack, Path(row["photo"]), Path(row["codes"])) for row in rows]
+    pictures = torch.cat([cut.pictures for cut, _ in faces])
+    inversion = gathered([each for _, each in faces])
     with progress_bar("tuning the generator") as progress:
-        generator = PivotalTuning(pack.distance, steps).tune(
+        generator = PivotalTuning(pack.distance, tune_steps).tune(
             pack.generator,  # pyright: ignore[reportArgumentType]  (anything but a StyleGAN2 is refused)
             pictures,
             inversion.latents,
@@ -139,37 +162,30 @@ def _tuned(
     folder = create_tuned_pack(name, pack, model, generator)
     say(f"tuned the generator: the pack {name}, in {folder}; directions of {pack.name} apply with --force")
     tuned = replace(pack, name=name, generator=generator, link=None)
-    return tuned, replace(found, inversion=replace(inversion, generator=generator.name))
+    inversion, judged = replace(inversion, generator=generator.name), None
+    if report:
+        with progress_bar("trying edits") as progress:
+            judge = inverter_named(method, tuned, steps, None, progress)
+            judged = trust(tuned, pictures, inversion, judge, seed, progress)
+    told = []
+    for i, (row, (cut, _)) in enumerate(zip(rows, faces, strict=True)):
+        one = slice(i, i + 1)
+        photo = InvertedPhoto(Ready(cut.path, cut.crops, cut.pictures), inversion[one], judged[one] if judged else None)
+        (face,) = write_inverted(tuned, photo, out, row["name"])
+        told.append({**row, **face, "face": row["face"]})
+    return tuned, told
 
 
-def _written(pack: Pack, found: InvertedPhotos, out: Path, judged: Trust | None) -> list[dict[str, Any]]:
-    """Write codes, pictures and the sheet; returns a row for each face."""
-    rows: list[dict[str, Any]] = []
+def _draw_sheet(pack: Pack, rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Each face, its inversion, and where they differ."""
     lines: list[Row] = []
-    for i, cut in enumerate(found.photos):
-        inversion = found.of(i)
-        with torch.no_grad():
-            images = with_noise_of(pack.generator, inversion).synthesize(inversion.latents).images.clamp(-1, 1)
-        figures = reconstruction(pack, cut.pictures, images)
-        for k in range(len(cut.crops)):
-            name = f"{cut.path.stem}-{k}" if len(cut.crops) > 1 else cut.path.stem
-            own: Inversion = inversion[k : k + 1]
-            own.save(out / f"{name}.safetensors")
-            save_image(images[k], out / f"{name}.png")
-            each = {key: float(values[k]) for key, values in figures.items()}
-            if judged is not None:
-                tried = judged.consistency[len(rows)]
-                each |= {"realism": judged.realism[len(rows)], "ecs": sum(tried.values()) / len(tried)}
-            row = {"photo": str(cut.path), "face": k, "codes": str(out / f"{name}.safetensors"), **each}
-            row |= {"verdict": verdict(pack, each), "crop": cut.crops[k].described()}
-            rows.append(row if judged is None else {**row, "consistency": judged.consistency[len(rows)]})
-            pair = torch.stack([cut.pictures[k], images[k]])
-            cells = torch.cat([pair, heat_map(pair[:1], pair[1:])])
-            lines.append(Row(name, enlarge(cells, CELL)))
+    for row in rows:
+        cut, inversion = inverted_before(pack, Path(row["photo"]), Path(row["codes"]))
+        pair = torch.cat([cut.pictures.clamp(-1, 1), inverted_pictures(pack, inversion)])
+        lines.append(Row(row["name"], enlarge(torch.cat([pair, heat_map(pair[:1], pair[1:])]), CELL)))
     if lines:
         title = f"Inverted on {pack.name}"
         save_page(draw_grid(Grid(lines, title, ["photo", "inverted", "difference"], cell=CELL)), out / "sheet.png")
-    return rows
 
 
 def _tell(pack: Pack, rows: Sequence[dict[str, Any]], out: Path, model: str) -> None:

@@ -22,6 +22,7 @@ from situ.cli.output import messages
 from situ.cli.pack import pack_app
 from situ.cli.palette import palette
 from situ.cli.photos import photos
+from situ.cli.runs import runs
 from situ.cli.sample import sample
 from situ.cli.share_directions import directions_app
 from situ.cli.studio import studio
@@ -46,6 +47,7 @@ app.add_typer(discover_app, name="discover")
 app.command()(edit)
 app.command()(invert)
 app.command()(photos)
+app.command()(runs)
 app.command()(palette)
 app.command()(sweep)
 app.command(name="measure")(measure_direction)

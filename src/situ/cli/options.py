@@ -13,12 +13,12 @@ import typer
 from situ.checkpoints.native import format_of, is_safetensors
 from situ.cli.output import say
 from situ.core.classes import read_class_names
+from situ.core.devices import usable_device
 from situ.core.direction import Direction
 from situ.core.errors import (
     FileError,
     GeneratorError,
     LatentError,
-    ModelError,
     PhotoError,
     RegionError,
     SituError,
@@ -36,6 +36,9 @@ from situ.packs.segmenters import open_segmenter
 from situ.packs.stacks import parse_number
 from situ.photos.landmarks import PointsFile
 from situ.photos.paste_back import Blend
+from situ.runs.engine import InProcess, Way
+from situ.runs.ray_workers import RayWorkers
+from situ.runs.work import Opened
 
 Model = Annotated[str, typer.Option("--model", "-m", help=f"a pack ({', '.join(PACKS)}, or yours) or a generator file")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; auto takes the fastest there is")]
@@ -71,6 +74,11 @@ Faces = Annotated[list[int] | None, typer.Option("--face", help="number of a fac
 InversionMethod = Annotated[str, typer.Option("--method", help=f"how photos are inverted: {', '.join(INVERTERS)}")]
 InversionSteps = Annotated[int | None, typer.Option("--steps", min=1, help="optimisation steps, not the method's")]
 Blended = Annotated[Blend, typer.Option("--blend", help="how an edit is put back: difference, replace or poisson")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes of this machine (extra `cluster`)")]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray", help="address of a Ray cluster, or auto; --workers says how many of its workers")
+]
+Anew = Annotated[bool, typer.Option("--anew", help="forget what an earlier run has finished in the folder")]
 Force = Annotated[bool, typer.Option("--force", help="apply directions of other weights, where the shapes agree")]
 
 
@@ -86,28 +94,18 @@ def open_on(
     Raises:
         ModelError: no such model or device. GeneratorError: a class that the model does not have.
     """
-    device = usable_device(device)
-    pack = open_model(model, device, low_precision)
+    pack = open_model(model, told_device(device), low_precision)
     if class_ is not None or class_names is not None:
         _choose_class(pack.generator, class_, class_names)
     return pack
 
 
-def usable_device(device: str) -> str:
-    """The device asked for, or the CPU, with a word about it, where an accelerator is not there.
-
-    Raises ModelError for what is no device at all.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        if device.partition(":")[0] not in ("cuda", "mps", "xpu"):
-            raise ModelError(f'no device "{device}": expected auto, cpu, cuda, cuda:N or mps') from None
+def told_device(device: str) -> str:
+    """See `usable_device`; with a word about it where an accelerator that was asked for is not there."""
+    usable = usable_device(device)
+    if device not in ("auto", usable):
         say(f"there is no {device} on this machine: working on the CPU")
-        return "cpu"
-    return device
+    return usable
 
 
 def _choose_class(generator: Any, class_: str | None, class_names: Path | None) -> None:
@@ -262,6 +260,13 @@ def cutting_of(crop: str | None, points: Path | None, faces: list[int] | None) -
     except ValueError:
         raise PhotoError(f'a crop is written ROW,COLUMN,HEIGHT,WIDTH in pixels of the photo, got "{crop}"') from None
     return Cutting((row, column, height, width))
+
+
+def way_of(workers: int | None, address: str | None, device: str, opened: Opened | None = None) -> Way:
+    """Where the items of a run are done: in this process (the work is open already), or on Ray's workers."""
+    if workers is None and address is None:
+        return InProcess(device, opened)
+    return RayWorkers(device, workers, address)
 
 
 def parse_numbers(text: str, what: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 def say(text: str) -> None:
     """Tell a person something, apart from the results."""
     messages.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def command_line() -> str:
+    """The command that is running, as a person would type it again."""
+    return shlex.join(["situ", *sys.argv[1:]])
+
+
+def tell_failures(failed: Mapping[str, str]) -> None:
+    """Name what could not be used and why, and end with exit code 1 where there is any."""
+    for name, reason in failed.items():
+        say(f"{name}: {reason}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @contextmanager

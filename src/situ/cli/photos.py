@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from situ.cli.options import (
+    Anew,
     Blended,
     Device,
     Force,
@@ -14,22 +15,23 @@ from situ.cli.options import (
     Json,
     Model,
     Points,
+    RayAddress,
     Seed,
+    Workers,
     cutting_of,
     new_rng,
     open_on,
     require_folder,
+    way_of,
 )
-from situ.cli.output import emit_json, progress_bar, say
+from situ.cli.output import command_line, emit_json, progress_bar, say, tell_failures
 from situ.core.direction import Edit
-from situ.core.errors import DirectionError, PhotoError, SituError
-from situ.core.images import WRITTEN
+from situ.core.errors import DirectionError, PhotoError
 from situ.packs.inverters import inverter_named
-from situ.packs.photos import edit_photo, invert_photos
+from situ.packs.photo_work import PhotoEditing, edited_names, photo_items
 from situ.packs.stacks import parse_application, read_stack
-from situ.photos.paste_back import PasteBack
-
-TOGETHER = 16  # photos that are inverted in the same passes; bounds memory
+from situ.runs.engine import run_work
+from situ.runs.folder import RunFolder
 
 
 def photos(
@@ -43,49 +45,54 @@ def photos(
     points: Points = None,
     blend: Blended = "difference",
     seed: Seed = 0,
+    workers: Workers = None,
+    ray: RayAddress = None,
+    anew: Anew = False,
     model: Model = "portraits",
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Edit every photo of a folder: all faces, put back; those that cannot be used are listed, the others go on."""
+    """Edit every photo of a folder: all faces, put back; those that cannot be used are listed, the others go on.
+
+    What is finished is kept: the same command goes on with what is missing.
+    """
     if not folder.is_dir():
         raise PhotoError(f"no folder of photos at {folder}")
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if not files:
         raise PhotoError(f"no files in {folder}")
+    new_rng(seed)  # which refuses a seed that cannot be one
     require_folder(out)
     pack = open_on(model, device)
     texts = [item for text in apply or [] for item in (read_stack(Path(text)) if text.endswith(".json") else [text])]
     if not texts:
         raise DirectionError("nothing to apply: give --apply FILE:STRENGTH or --apply STACK.json")
-    whole = Edit(tuple(parse_application(text, pack.generator) for text in texts))
-    paste, done, failed = PasteBack(blend), dict[str, str](), dict[str, str]()
+    edit = Edit(tuple(parse_application(text, pack.generator) for text in texts))
+    work = PhotoEditing(
+        model,
+        pack.generator.name,
+        out.absolute(),
+        edit,
+        method,
+        steps,
+        cutting_of(None, points, None),
+        blend,
+        seed,
+        force,
+    )
     with progress_bar("preparing") as progress:
-        inverter = inverter_named(method, pack, steps, None, progress)
-    try:
-        with progress_bar(f"photos ({method})") as progress:
-            for i in range(0, len(files), TOGETHER):
-                some = files[i : i + TOGETHER]
-                found = invert_photos(pack, some, inverter, new_rng(seed), cutting_of(None, points, None))
-                failed |= {path.name: reason for path, reason in found.failed.items()}
-                for k, cut in enumerate(found.photos):
-                    suffix = cut.path.suffix.lower() if cut.path.suffix.lower() in WRITTEN else ".png"
-                    place = out / f"{cut.path.stem}{suffix}"
-                    try:
-                        edited, _ = edit_photo(pack, cut, found.of(k), whole, paste, force)
-                        edited.save(place)
-                        done[cut.path.name] = str(place)
-                    except SituError as error:
-                        failed[cut.path.name] = str(error)
-                progress(min(i + TOGETHER, len(files)), len(files))
-    except KeyboardInterrupt:
-        say(f"stopped: {len(done)} of {len(files)} photos are done and kept")
+        opened = work.on(pack, inverter_named(method, pack, steps, None, progress))
+    items = photo_items(files, edited_names(files))
+    with progress_bar(f"photos ({method})") as progress:
+        way = way_of(workers, ray, device, opened)
+        found = run_work(work, items, RunFolder(out), way, command_line(), anew=anew, progress=progress, say=say)
+    done = {Path(name).name: str(out / result["files"][0]) for name, result in found.results.items()}
+    failed = {Path(name).name: reason for name, reason in found.failed.items()}
     if as_json:
-        emit_json({"edited": done, "failed": failed})
+        emit_json({"edited": done, "failed": failed, "stopped": found.stopped})
     else:
         say(f"edited {len(done)} of {len(files)} photos, in {out}")
-    for name, reason in failed.items():
-        say(f"{name}: {reason}")
-    if failed:
-        raise typer.Exit(1)
+    if found.stopped:
+        say(f"stopped: what is done is kept, and the same command goes on with the other {len(files) - len(done)}")
+    tell_failures(failed)

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from situ.checkpoints.networks import data_folder
-from situ.cli.options import Device, Model, open_on
+from situ.cli.options import Device, Model, SegmenterFile, open_on, with_segmenter
 from situ.cli.output import say
 from situ.core.errors import FileError
+from situ.packs.segmenters import goes_by_words
 
 
 def studio(
@@ -22,6 +23,7 @@ def studio(
     ] = "127.0.0.1",
     share: Annotated[bool, typer.Option("--share", help="a public link of Gradio's; needs --password")] = False,
     password: Annotated[str, typer.Option("--password", help="asked of everybody")] = "",
+    segmenter: SegmenterFile = None,
     device: Device = "auto",
 ) -> None:
     """Open the studio: sample, find directions for a part, edit live, in the browser."""
@@ -30,6 +32,8 @@ def studio(
     except ImportError as error:
         raise FileError(f"the studio needs {error.name}, which is not installed: pip install 'situ[studio]'") from None
     pack = open_on(model, device)
+    words = segmenter if segmenter and goes_by_words(Path(segmenter)) else None
+    pack = with_segmenter(pack, None if words else segmenter)
     place = workspace or data_folder() / "studio" / pack.name
     say(f"opening the studio of {pack.name}; what you make is kept in {place}")
     serve(
@@ -40,5 +44,6 @@ def studio(
         port=port,
         share=share,
         password=password,
+        words=words,
         started=lambda address: say(f"the studio is at {address} (Ctrl-C ends it)"),
     )

@@ -3,7 +3,7 @@
 The inverters are in `situ.inversion`; all answer to `Inverter` and are judged by the same figures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -102,6 +102,22 @@ def load_inversion(path: Path | str, generator: str | None = None) -> Inversion:
             f"{path} holds codes of {found.generator}, this model is {generator}: invert the photo on this model"
         )
     return found
+
+
+def gathered(parts: Sequence[Inversion]) -> Inversion:
+    """Inversions by one method on one generator as one, without their histories."""
+    first = parts[0]
+    values = torch.cat([each.latents.values for each in parts])
+    labels = [each.latents.labels for each in parts if each.latents.labels is not None]
+    return replace(
+        first,
+        latents=replace(first.latents, values=values, labels=torch.cat(labels) if labels else None),
+        losses={name: torch.cat([each.losses[name] for each in parts]) for name in first.losses},
+        history={},
+        noise={name: torch.cat([each.noise[name] for each in parts]) for name in first.noise},
+        complete=all(each.complete for each in parts),
+        about=tuple(about for each in parts for about in each.about),
+    )
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from situ.inversion.magec import AttributeEditor
 from situ.metrics.consistency import ReversibleEdit, edit_consistency
 from situ.metrics.realism import fit_realism
 from situ.packs.inverters import magec_of
-from situ.packs.pack import Pack
+from situ.packs.pack import FactorReader, Pack
 from situ.photos.align import Crop, box_crop, extract, face_crops
 from situ.photos.landmarks import LandmarkFinder
 from situ.photos.paste_back import PasteBack
@@ -151,6 +151,12 @@ def inverted_before(pack: Pack, path: Path, codes: Path) -> tuple[CutPhoto, Inve
     return CutPhoto(path, photo, crops, pictures), replace(inversion, latents=moved)
 
 
+def inverted_pictures(pack: Pack, inversion: Inversion) -> Images:
+    """The pictures of codes, with the noise maps that came with them, in [-1, 1]."""
+    with torch.no_grad():
+        return with_noise_of(pack.generator, inversion).synthesize(inversion.latents).images.clamp(-1, 1)
+
+
 def reconstruction(pack: Pack, photos: Images, images: Images) -> dict[str, Float[Tensor, " n"]]:
     """How near inverted pictures are to their photos: mse, perceptual, and identity where the pack knows faces."""
     with torch.no_grad():
@@ -195,6 +201,16 @@ class Trust:
     realism: tuple[float, ...]  # R of each inverted picture among 1000 of the model's own: from 1 on it is one of them
     consistency: tuple[dict[str, float], ...]  # of each, attribute turned over -> ecs: 0 perfect, above 1 useless
 
+    def __getitem__(self, index: slice) -> "Trust":
+        return Trust(self.realism[index], self.consistency[index])
+
+
+def require_attributes(pack: Pack) -> FactorReader:
+    """Raises InversionError for a pack that knows no attributes."""
+    if pack.reader is None:
+        raise InversionError(f"edit consistency turns attributes over, and {pack.name} has no classifier of them")
+    return pack.reader
+
 
 def trust(
     pack: Pack, photos: Images, inversion: Inversion, inverter: Inverter, seed: int, progress: Progress = silent
@@ -207,12 +223,10 @@ def trust(
     Raises:
         InversionError: a pack without a classifier of attributes.
     """
-    if pack.reader is None:
-        raise InversionError(f"edit consistency turns attributes over, and {pack.name} has no classifier of them")
-    edits, generator = attribute_edits(pack), pack.generator
+    edits, generator, reader = attribute_edits(pack), pack.generator, require_attributes(pack)
     with torch.no_grad():
-        shown = pack.reader.classify(photos) > 0.5
-        images = with_noise_of(generator, inversion).synthesize(inversion.latents).images.clamp(-1, 1)
+        shown = reader.classify(photos) > 0.5
+        images = inverted_pictures(pack, inversion)
         rng = torch.Generator().manual_seed(seed)
         own = generator.sample(OWN_PICTURES, generator.spaces["z"], rng, 1.0)
         parts = [own[i : i + TOGETHER] for i in range(0, OWN_PICTURES, TOGETHER)]
