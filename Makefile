@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: install demo test e2e check bench docs clean
+.PHONY: install demo test e2e check bench docs measure clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,16 +33,24 @@ bench: install ## speed of the searches and Jacobians against published loops
 	$(BIN)/python -m situ.bench.lelsd_speed
 	$(BIN)/python -m situ.bench.jacobian_speed
 
-docs: install ## the tables and pictures in docs/ that are measured, not written
+docs: install ## the documentation as a site in site/; broken links fail
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+measure: install ## the tables and pictures in docs/ that are measured, not written: hours
 	$(BIN)/situ demo -o runs/demo
 	cp runs/demo/sheet.png docs/demo.png
 	$(BIN)/python docs/make_checkpoints_page.py
+	$(BIN)/python docs/make_tour_pictures.py
+	$(BIN)/python docs/make_method_pictures.py
 	$(BIN)/python docs/make_subspaces_page.py
 	$(BIN)/python docs/make_speed_page.py
 	$(BIN)/python docs/make_jacobian_page.py
 	$(BIN)/python docs/make_convergence_page.py
+	$(BIN)/situ bench all -o runs/bench
+	$(BIN)/python docs/make_bench_pages.py
 	$(BIN)/python -m situ.bench.magec_tables
 	$(BIN)/python docs/make_inversion_page.py
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) build dist site src/*.egg-info

@@ -1,4 +1,5 @@
-"""Write `docs/bench/` from finished runs of `situ bench`: a page for each, an index of all claims, the leaderboard.
+"""Write `docs/bench/` from finished runs of `situ bench`: a page for each, an index of all claims, the leaderboard, and
+the figures of `docs/methods/index.md`.
 
     situ bench all -o runs/bench
     python docs/make_bench_pages.py [--runs runs/bench]
@@ -16,6 +17,8 @@ from typing import Any
 from situ.bench.benches import BENCHES
 
 PAGES = Path(__file__).parent / "bench"
+MATRIX = Path(__file__).parent / "methods" / "index.md"
+BEGIN, END = "<!-- measured: written by docs/make_bench_pages.py -->\n", "<!-- end -->"
 LEADERS = ("share inside", "leakage", "change of the part's factors", "identity", "realism", "repeatability")
 VERDICTS = ("holds", "does not hold", "undecided")
 
@@ -122,6 +125,47 @@ def leaderboard(report: Mapping[str, Any]) -> str:
     return "\n\n".join([*parts, "Written by `docs/make_bench_pages.py`."]) + "\n"
 
 
+def mean_of(value: object) -> float:
+    """A figure without its interval."""
+    return float(value["mean"] if isinstance(value, Mapping) else value)  # pyright: ignore[reportArgumentType]
+
+
+def figures_of_methods(report: Mapping[str, Any]) -> str:
+    """The truth table in short: for each method the share inside every part, and means over the parts."""
+    (table,) = [each for each in report["tables"] if each["name"] == "truth"]
+    parts: list[str] = report["settings"]["parts"]
+    found = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    rows = []
+    for method in dict.fromkeys(row["method"] for row in found):
+        own = {row["part"]: row for row in found if row["method"] == method}
+        inside = [mean_of(own[part]["share inside"]) for part in parts]
+        rest = [
+            sum(mean_of(own[part][name]) for part in parts) / len(parts)
+            for name in ("leakage", "identity", "repeatability", "seconds to find")
+        ]
+        rows.append((method, inside, rest))
+    rows.sort(key=lambda row: -sum(row[1]))
+    body = [
+        (f"`{method}`", *[f"{value:.0%}" for value in inside], *[f"{value:.2f}" for value in rest[:3]], number(rest[3]))
+        for method, inside, rest in rows
+    ]
+    columns = ("method", *parts, "leakage", "identity", "repeatability", "seconds")
+    words = (
+        f"On the bundled portraits, {report['settings']['pictures']} pictures, both signs at strength 1: the share of the "
+        "change that falls inside each part, best mean first; then means over the parts, and processor seconds to find a "
+        "direction. [What the words mean](../words.md#figures); intervals, and all columns: "
+        "[the leaderboard](../bench/leaderboard.md)."
+    )
+    return f"{words}\n\n{markdown(columns, body)}\n\n{made_by(report)}\n"
+
+
+def write_figures(report: Mapping[str, Any]) -> None:
+    """Put them between the marks of the methods' page; what stands around them is written by hand."""
+    text = MATRIX.read_text(encoding="utf-8")
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    MATRIX.write_text(f"{before}\n{figures_of_methods(report)}\n{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"), help="what `situ bench -o` was given")
@@ -141,6 +185,7 @@ def main() -> None:
                 shutil.copyfile(path.parent / picture, PAGES / f"{name}-{picture}")
         if name == "truth":
             (PAGES / "leaderboard.md").write_text(leaderboard(report))
+            write_figures(report)
     (PAGES / "index.md").write_text(index(reports))
 
 

@@ -109,7 +109,7 @@ def page(found: Mapping[str, dict], generator: str, n: int) -> str:
         "",
         f"LELSD on the bundled portraits ({generator}):",
         f"{', '.join(PARTS)} in one search, LS on {n} held-out pictures, mean over parts and seeds",
-        f"({counts}). Made by `make docs`.",
+        f"({counts}). Made by `make measure`.",
         "",
         "*As published*: random start, Adam, learning rate 1e-3 halved every 50 steps. *Default*: from the first-order optimum",
         "of the same score (`discovery/first_order.py`), natural-gradient steps (`discovery/natural_gradient.py`). A step is four",

@@ -18,7 +18,7 @@ PAGE = Path(__file__).parent / "subspaces.md"
 HEAD = """# Subspaces, steps and layer weights
 
 LELSD on the bundled portraits ({generator}), seed 0, {n} held-out pictures, at strength ±1. Each cell: LS / share of
-the squared pixel change inside the part (dilated by 2 px). Made by `make docs`.
+the squared pixel change inside the part (dilated by 2 px). Made by `make measure`.
 
 Small parts cannot score high at 4 x 4 features, so a subspace that leaves the coarse layers alone has a higher LS: its
 mean runs over the layers that can change. And LS and the pixels can part ways, because the feature layers do not see

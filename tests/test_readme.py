@@ -1,4 +1,4 @@
-"""README.md as a reader meets it: its commands and its Python run as they stand, and its links lead somewhere."""
+"""README.md and the recipes as a reader meets them: commands and Python run as they stand, and links lead somewhere."""
 
 import re
 import runpy
@@ -13,19 +13,23 @@ from situ.cli.main import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = (ROOT / "docs" / "recipes.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]  # those of docs/ are checked where the site is built
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def blocks(language: str) -> list[str]:
-    """The code of README.md in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    """The code of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
 def commands() -> list[list[str]]:
-    """The words of every `situ ...` line, in order."""
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("situ ")]
-    return [shlex.split(line, comments=True) for line in lines]
+    """The words of every `situ ...` line, in order; a line that stands in both pages is run once."""
+    code = [*blocks("sh"), *blocks("sh", RECIPES)]
+    lines = [
+        shlex.split(line, comments=True) for block in code for line in block.splitlines() if line.startswith("situ ")
+    ]
+    return [words for i, words in enumerate(lines) if words not in lines[:i]]
 
 
 def outputs(words: list[str]) -> list[str]:
