@@ -34,6 +34,8 @@ def test_what_is_added_is_listed_best_first(library: Library) -> None:
     assert library.items(part="mouth") == []
     assert len(library.items(part="eyes", method="ReSeFa")) == 3
     assert library.items(method="LELSD") == []
+    assert [item.name for item in library.items(gain=2.0)] == ["d", "given"]
+    assert library.item("d").described() == "eyes, ReSeFa, gain 5"
 
 
 def test_names_stay_inside_the_folder(library: Library, tmp_path: Path) -> None:

@@ -34,18 +34,52 @@ def test_all_positions_of_a_slider_are_one_step(tmp_path: Path) -> None:
     session = Session(tmp_path)
     session.do(Work().added("d", 1.0))
     for strength in (1.5, 2.0, 2.5):
-        session.slide(0, strength)
+        session.slide({0: strength})
     session.settle()
-    session.slide(0, 2.5)  # the last position once more, late
+    session.slide({0: 2.5})  # the last position once more, late
     assert session.now.stack[0].strength == 2.5
     session.undo()
     assert session.now.stack[0].strength == 1.0
     session.redo()
-    session.slide(0, 3.0)
+    session.slide({0: 3.0})
     session.settle()
-    session.slide(0, 4.0)
+    session.slide({0: 4.0})
     session.undo()
     assert session.now.stack[0].strength == 3.0
+
+
+def test_two_sliders_at_once_are_one_step_and_what_is_gone_is_left_out(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    session.do(Work().added("a").added("b"))
+    for place in (0.5, -1.5):
+        session.slide({0: place, 1: -place, 5: 1.0})
+    session.settle()
+    assert [entry.strength for entry in session.now.stack] == [-1.5, 1.5]
+    session.undo()
+    assert [entry.strength for entry in session.now.stack] == [1.0, 1.0]
+
+
+def test_the_pad_moves_two_different_edits_of_the_stack(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    session.do(replace(Work(), stack=tuple(Entry(name) for name in "abc")))
+    assert session.aim(2, 0) == (2, 0)
+    assert session.aim(1, 1) == (0, 2)  # turned round
+    assert session.aim(0, 9) == (0, 2)
+    session.do(session.now.without(2))
+    assert session.aim() == (0, 1)
+
+
+def test_a_renamed_direction_is_renamed_in_all_that_undo_knows(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    for strength in (1.0, 2.0):
+        session.do(Work().added("old", strength).added("other"))
+    session.undo()
+    session.rename("old", "new")
+    for _ in range(2):
+        assert session.now.stack[0].direction == "new"
+        assert session.now.stack[1].direction == "other"
+        session.redo()
+    assert open_session(tmp_path.parent, "x" * 30)[1].now == Work()  # nobody else's
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(-5, 5)), max_size=MOST), st.integers(0, MOST - 1))

@@ -12,14 +12,16 @@ from PIL import Image
 
 from situ import open_model
 from situ.cli.main import run
-from situ.core.errors import DirectionError, PhotoError, RegionError
+from situ.core.errors import DirectionError, PhotoError, RegionError, SituError
 from situ.core.images import load_image, save_image
+from situ.core.progress import silent
 from situ.core.traversal import synthesize_edits
 from situ.packs.portraits.renderer import render, sample_factors
+from situ.studio.cards import data_address
 from situ.studio.exports import read_stack
-from situ.studio.page import mask_of
+from situ.studio.kept import Kept
 from situ.studio.session import Session, Work
-from situ.studio.verbs import Studio
+from situ.studio.verbs import MEMORY, Studio
 
 PACK = open_model("portraits")
 
@@ -62,33 +64,93 @@ def test_the_command_line_makes_the_same_picture(
 
 
 def test_a_painted_region_gets_directions_that_keep_to_it(studio: Studio, session: Session) -> None:
-    layer = np.zeros((640, 640, 4), np.uint8)
-    layer[440:520, 230:410, 3] = 255  # the mouth, at the size of the page
-    mask = mask_of({"layers": [layer]})
-    assert mask is not None
-    region = studio.region("brush", mask)
-    names = studio.find(session, Work(seed=3), region, "resefa", lambda done, total, message="": None)
-    best = studio.library.item(names[0]).direction
+    drawn = np.zeros((256, 256, 4), np.uint8)
+    drawn[176:208, 92:164, 3] = 255  # the mouth
+    names = [
+        studio.regions.paint(data_address(Image.fromarray(each), "PNG"), session.folder)
+        for each in (drawn, drawn[::-1])
+    ]
+    found = studio.find(session, Work(seed=3), studio.region(session, names[0]), "resefa", silent)
+    best = studio.library.item(found[0]).direction
     assert best.score > 5
+    assert best.region == "brush"
     assert len(studio._jacobians) == 1
-    studio.find(session, Work(seed=3), studio.region("brush", mask.flip(-2)), "resefa", lambda *_, **__: None)
+    studio.find(session, Work(seed=3), studio.region(session, names[1]), "resefa", silent)
     assert len(studio._jacobians) == 1  # the same picture's answers for the next region
-    assert mask_of({"layers": [np.zeros((8, 8, 4), np.uint8)]}) is None
-    assert mask_of(None) is None
 
 
 def test_a_point_names_its_part(studio: Studio, session: Session) -> None:
-    image = studio.pictures(session, Work(seed=0))[1:]
-    assert studio.part_at(image, 0.02, 0.02) == "background"
-    assert studio.part_at(image, 0.73, 0.5) == "mouth"
-    assert studio.part_at(image, 1.0, 0.5) in PACK.segmenter.parts  # the last row is a row
+    assert studio.part_at(session, Work(seed=0), 0.02, 0.02) == "background"
+    assert studio.part_at(session, Work(seed=0), 0.73, 0.5) == "mouth"
+    assert studio.part_at(session, Work(seed=0), 1.0, 0.5) in PACK.segmenter.parts  # the last row is a row
+
+
+def test_clusters_are_parts_too(studio: Studio, session: Session) -> None:
+    with pytest.raises(RegionError, match="clusters"):
+        studio.region(session, "cluster-1 of 4")
+    studio.regions.find_clusters(4, torch.Generator().manual_seed(0), silent)
+    cards = studio.cluster_sheet(session, Work(seed=0), 4)
+    assert [card["name"] for card in cards] == [f"cluster-{i} of 4" for i in (1, 2, 3, 4)]
+    part = studio.part_at(session, Work(seed=0), 0.5, 0.5, clusters=4)
+    mask = studio.region(session, part).mask(
+        PACK.generator.synthesize(studio.latents(session, Work(seed=0)), studio.region(session, part).layers)
+    )
+    assert mask[0, 0, mask.shape[-2] // 2, mask.shape[-1] // 2] == 1
+
+
+def test_deleted_directions_do_nothing_and_do_no_harm(studio: Studio, session: Session) -> None:
+    name = studio.library.add(studio.library.item("hair-1").direction, "mine")
+    work = Work(seed=2).added(name, 2.0).added("mouth-1")
+    with_it = studio.pictures(session, work)
+    studio.library.remove(name)
+    studio.forget()
+    without = studio.pictures(session, work)
+    assert (with_it[1] - without[1]).abs().max() > 0.2
+    torch.testing.assert_close(without, studio.pictures(session, work.without(0)))
+    assert "mine" not in studio.command(session, work)
+
+
+def test_a_blend_lies_between_the_pictures_that_were_made(studio: Studio, session: Session) -> None:
+    weak, strong = (Work(seed=4).added("mouth-1").added("hair-1", strength) for strength in (-1.0, 3.0))
+    pairs = [studio.pictures(session, work) for work in (weak, strong)]
+    studio.pictures(session, Work(seed=4).added("hair-1", 1.0))  # another stack: not to be blended in
+    for work, pair in zip((weak, strong), pairs, strict=True):
+        torch.testing.assert_close(studio.blended(session, work, [1]), pair, atol=1e-4, rtol=0)
+    middle = studio.blended(session, weak.with_entry(1, strength=1.0), [1])
+    torch.testing.assert_close(middle[1], (pairs[0][1] + pairs[1][1]) / 2)
+    torch.testing.assert_close(middle[0], pairs[0][0])
+
+
+def test_what_is_kept_is_bounded(studio: Studio, session: Session) -> None:
+    for seed in range(40):
+        studio.pictures(session, Work(seed=seed).added("hair-1", 1.0))
+    assert len(studio._pairs) == MEMORY["pairs"][0]
+    assert len(studio._states) == MEMORY["states"][0]
+    assert all(len(kept) <= MEMORY[name][0] for name, kept in kept_of(studio).items())
+    assert all(kept.bytes <= MEMORY[name][1] for name, kept in kept_of(studio).items())
+
+
+def kept_of(studio: Studio) -> dict[str, Kept]:
+    return {name: getattr(studio, f"_{name}") for name in MEMORY}
+
+
+def test_any_two_methods_or_directions_are_compared(studio: Studio) -> None:
+    mouth = studio.regions.region("mouth", studio.workspace)
+    sheet, words = studio.compare(mouth, ["mouth-1", "random"], 0, silent)
+    assert min(sheet.size) > 200
+    assert not words
+    for names in (["sefa", "sefa"], ["", "sefa"]):
+        with pytest.raises(SituError, match="two different"):
+            studio.compare(mouth, names, 0, silent)
+    with pytest.raises(DirectionError, match='no direction "nothing"'):
+        studio.compare(mouth, ["nothing", "sefa"], 0, silent)
 
 
 def test_a_photo_comes_in_is_edited_and_put_back(studio: Studio, session: Session, tmp_path: Path) -> None:
     photo = torch.full((3, 160, 200), 0.3)
     photo[:, 16:144, 40:168] = render(sample_factors(1, torch.Generator().manual_seed(5_000_004)), 128).images[0]
     save_image(photo, tmp_path / "photo.png")
-    name, faces, words = studio.invert(session, tmp_path / "photo.png", "encoder", lambda *_, **__: None)
+    name, faces, words = studio.invert(session, tmp_path / "photo.png", "encoder", silent)
     assert faces == 1
     assert ":" in words
     work = Work(photo=name).added("hair-1", 2.0)
@@ -102,7 +164,7 @@ def test_a_photo_comes_in_is_edited_and_put_back(studio: Studio, session: Sessio
     assert "--photo" in studio.command(session, work)
     (tmp_path / "none.png").write_bytes(b"no photo")
     with pytest.raises(PhotoError):
-        studio.invert(session, tmp_path / "none.png", "encoder", lambda *_, **__: None)
+        studio.invert(session, tmp_path / "none.png", "encoder", silent)
 
 
 def test_what_is_taken_away(studio: Studio, session: Session, tmp_path: Path) -> None:
@@ -119,12 +181,3 @@ def test_what_is_taken_away(studio: Studio, session: Session, tmp_path: Path) ->
     for file in ("bad.json", "missing.json"):
         with pytest.raises(Exception, match="no stack as the studio saves it"):
             read_stack(studio, tmp_path / file)
-
-
-def test_bad_regions_are_told(studio: Studio) -> None:
-    with pytest.raises(RegionError, match="nothing is painted"):
-        studio.region("brush", None)
-    with pytest.raises(RegionError, match="choose a part"):
-        studio.region("", None)
-    with pytest.raises(RegionError, match="knows the parts"):
-        studio.region("tail", None)

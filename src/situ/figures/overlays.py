@@ -32,3 +32,9 @@ def heat_map(before: Images, after: Images, full: float = 0.5) -> Images:
     change = (after.clamp(-1, 1) - before.clamp(-1, 1)).square().mean(dim=1).sqrt() / full
     colours = torch.from_numpy(colormaps["inferno"](change.clamp(0, 1).cpu().numpy())[..., :3])
     return (colours.permute(0, 3, 1, 2).float() * 2 - 1).to(before)
+
+
+def spotlight(images: Images, mask: Float[Tensor, "n 1 h2 w2"]) -> Images:
+    """A region as it is, outlined, the rest faded."""
+    soft = resize(mask, (images.shape[-2], images.shape[-1]))
+    return outline(images * (0.35 + 0.65 * soft) - 0.3 * (1 - soft), mask)

@@ -63,7 +63,7 @@ def open_segmenter(
             "published one, or the folder of a transformers model"
         )
     size = min(generator.resolution, LARGEST)
-    if _goes_by_words(path):
+    if goes_by_words(path):
         return words_segmenter(place, words, size=size, device=device)
     return transformers_segmenter(place, size=size, device=device)
 
@@ -86,7 +86,7 @@ def network_segmenter(
     return deeplab_v3_segmenter(frozen, size=size)
 
 
-def _goes_by_words(folder: Path) -> bool:
+def goes_by_words(folder: Path) -> bool:
     """Whether the folder of a transformers model holds a CLIPSeg; by its name where only the cache has it."""
     config = folder / "config.json"
     if not folder.is_dir():

@@ -1,6 +1,5 @@
 """The studio for programs (gradio_client): each call on its own, without a session (docs/studio.md)."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,19 @@ import gradio as gr
 from situ.core.errors import SituError
 from situ.core.progress import silent
 from situ.studio import exports
-from situ.studio.page import told
+from situ.studio.comparison import METHOD_SETTINGS
+from situ.studio.page import Page, told
 from situ.studio.session import Entry, Session, Work
-from situ.studio.verbs import METHOD_SETTINGS, Studio
 
 
-def add_api(studio: Studio, heavy: str) -> None:
+def add_api(page: Page, heavy: str) -> None:
     """The calls, inside a `gr.Blocks`.
 
     Args:
         heavy: name of the queue of what runs one at a time.
     """
+
+    studio = page.studio
 
     def directions() -> list[dict[str, Any]]:
         return [
@@ -32,14 +33,18 @@ def add_api(studio: Studio, heavy: str) -> None:
             entries = tuple(Entry(str(name), float(strength)) for name, strength in apply)
         except (TypeError, ValueError):
             raise SituError("apply is a list of [name, strength]") from None
+        for entry in entries:
+            studio.direction(entry)
         session = Session(studio.workspace, Work(int(seed), float(truncation), stack=entries))
-        return str(exports.picture(studio, session, Path(tempfile.mkdtemp(prefix="situ-"))))
+        return str(exports.picture(studio, session, Path(page.folder())))
 
     def find(part: str, method: str, seed: float) -> list[str]:
         if method not in METHOD_SETTINGS:
             raise SituError(f'methods are {" and ".join(METHOD_SETTINGS)}, got "{method}"')
         work = Work(int(seed), part=part)
-        return studio.find(Session(studio.workspace, work), work, studio.region(part, None), method, silent)
+        session = Session(studio.workspace, work)
+        name = studio.regions.read(part, session.folder)
+        return studio.find(session, work, studio.region(session, name), method, silent)
 
     with gr.Column(visible=False):
         seed, truncation, apply = gr.Number(), gr.Number(), gr.JSON()

@@ -1,7 +1,8 @@
 """The studio as a web page, on Gradio: the layout, wired to the events of `Page`, and the server."""
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,34 +15,40 @@ import gradio as gr
 from situ.core.errors import FileError
 from situ.packs.pack import Pack
 from situ.studio.api import add_api
+from situ.studio.comparison import comparable
 from situ.studio.exports import EXPORTS
 from situ.studio.layout import Layout, lay_out
 from situ.studio.page import Page, told
 from situ.studio.serving import LOOPBACK, knows, require_free, require_private
 from situ.studio.session import secret_of
-from situ.studio.theme import CSS, theme
+from situ.studio.theme import theme
 from situ.studio.verbs import Studio
 
 UPLOAD = "20mb"  # largest file that is taken
+PASSING = (600, 3600)  # seconds: how often files that passed through are looked at, and how old they get
 WAITING = 32  # events in the queue before a polite no
 HEAVY = "heavy"  # the queue of what runs one at a time
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUICK: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
+NEWEST: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}  # only the newest position is computed
 LONG: dict[str, Any] = {**PRIVATE, "concurrency_id": HEAVY, "concurrency_limit": 1}
 
 
-def build(studio: Studio) -> gr.Blocks:
+def build(page: Page) -> gr.Blocks:
     """The page of a studio."""
-    page, segmenter = Page(studio), studio.pack.segmenter
-    with gr.Blocks(title="Situ", analytics_enabled=False) as blocks:
+    studio = page.studio
+    with gr.Blocks(title="Situ", analytics_enabled=False, delete_cache=PASSING) as blocks:
         kept = gr.BrowserState("", storage_key="situ-session", secret=secret_of(studio.workspace))
         who = gr.State("")
-        layout = lay_out(studio.pack.name, [*(segmenter.parts if segmenter else ()), "brush"])
-        add_api(studio, HEAVY)  # first, as events of the page would take the names otherwise
-        arriving = [kept, who, layout.picture.chooser, layout.edit.gallery, *layout.everything]
-        blocks.load(told(page.arrive), kept, arriving, **PRIVATE)
+        words = bool(studio.regions.words)
+        layout = lay_out(studio.pack.name, studio.regions.parts, comparable(studio.pack), words)
+        add_api(page, HEAVY)  # first, as events of the page would take the names otherwise
+        arrived = blocks.load(told(page.arrive), kept, [kept, who, *layout.everything], **QUICK)
+        _new_picture(page, layout, who, arrived)
+        blocks.load(told(page.chooser), None, layout.picture.chooser, **QUICK)
         _wire_canvas(page, layout, who)
         _wire_edit(page, layout, who)
+        _wire_pad(page, layout, who)
         _wire_find(page, layout, who)
         _wire_picture(page, layout, who)
         _wire_export(page, layout, who)
@@ -50,14 +57,14 @@ def build(studio: Studio) -> gr.Blocks:
 
 def _new_picture(page: Page, layout: Layout, who: Any, event: Any) -> None:
     """After another picture was chosen, the library is shown on that."""
-    shown = [who, layout.edit.part, layout.edit.method]
-    event.success(told(page.previews), shown, layout.edit.gallery, **QUICK)
+    event.success(told(page.shelves), [who, *layout.filters], layout.shelves, **QUICK)
 
 
 def _wire_canvas(page: Page, layout: Layout, who: Any) -> None:
     canvas, here = layout.canvas, [who, layout.canvas.view]
     canvas.view.input(told(page.show), here, layout.seen, **QUICK)
-    canvas.picture.select(page.point, here, layout.everything, **QUICK)
+    canvas.surface.focus(told(page.part_map), [who, canvas.surface], canvas.surface, **NEWEST)
+    canvas.surface.select(told(page.mark), [*here, canvas.surface], layout.everything, **NEWEST)
     for button, change in (
         (canvas.undo, lambda session: session.undo() and None),
         (canvas.redo, lambda session: session.redo() and None),
@@ -70,12 +77,10 @@ def _wire_canvas(page: Page, layout: Layout, who: Any) -> None:
 
 def _wire_edit(page: Page, layout: Layout, who: Any) -> None:
     tab, here = layout.edit, [who, layout.canvas.view]
+    moved = [*layout.seen, layout.canvas.said]
     for i, slot in enumerate(tab.slots):
-        # only the newest position is computed
-        slot.strength.input(
-            told(partial(page.slide, i)), [*here, slot.strength], layout.seen, trigger_mode="always_last", **QUICK
-        )
-        slot.strength.release(told(partial(page.let_go, i)), [who, slot.strength], layout.export.command, **QUICK)
+        slot.strength.input(told(partial(page.slide, i)), [*here, slot.strength], moved, **NEWEST)
+        slot.strength.release(partial(page.let_go, i), [*here, slot.strength], layout.everything, **NEWEST)
         for event, value, change in (
             (slot.layers.submit, [slot.layers], lambda s, v, i=i: s.now.with_entry(i, layers=v)),
             (slot.on.input, [slot.on], lambda s, v, i=i: s.now.with_entry(i, on=v)),
@@ -83,43 +88,43 @@ def _wire_edit(page: Page, layout: Layout, who: Any) -> None:
             (slot.remove.click, [], lambda s, i=i: s.now.without(i)),
         ):
             event(page.doing(change), [*here, *value], layout.everything, **QUICK)
-    shown = [who, tab.part, tab.method]
     tab.gallery.select(page.add, here, layout.everything, **QUICK)
-    gr.on([tab.part.input, tab.method.input], told(page.previews), shown, tab.gallery, **QUICK)
+    shelves = told(page.shelves)
+    gr.on([each.input for each in layout.filters], shelves, [who, *layout.filters], layout.shelves, **QUICK)
     for event, verb, values in (
         (tab.rename.click, page.rename, [tab.name, tab.new_name]),
         (tab.delete.click, page.delete, [tab.name]),
         (tab.imported.upload, page.bring_in, [tab.imported]),
     ):
-        event(page.library_event(verb), [*shown, *values], [tab.gallery, layout.canvas.said], **QUICK)
+        changed = event(page.library_event(verb), [*here, *values], layout.everything, **QUICK)
+        changed.success(shelves, [who, *layout.filters], layout.shelves, **QUICK)
+
+
+def _wire_pad(page: Page, layout: Layout, who: Any) -> None:
+    two, here = layout.edit.pad, [who, layout.canvas.view]
+    strengths = [slot.strength for slot in layout.edit.slots]
+    moved = [*layout.seen, layout.canvas.said, *strengths]
+    two.pad.input(told(page.pad), [*here, two.pad], moved, **NEWEST)
+    two.pad.release(page.drop, [*here, two.pad], layout.everything, **NEWEST)
+    two.pad.focus(told(page.pad_picture), who, two.pad, **QUICK)
+    gr.on([two.across.input, two.down.input], told(page.aim), [*here, two.across, two.down], layout.everything, **QUICK)
 
 
 def _wire_find(page: Page, layout: Layout, who: Any) -> None:
-    tab, said = layout.find, layout.canvas.said
-    tab.part.input(
-        page.doing(lambda session, part: replace(session.now, part=part or "")),
-        [who, layout.canvas.view, tab.part],
-        layout.everything,
-        **QUICK,
-    )
-    tab.paint.click(told(page.paper), who, tab.painter, **QUICK)
-    tab.painter.input(page.brush, [who, tab.painter], tab.part, **QUICK)
-    asked = [who, tab.part, tab.method, layout.edit.part, layout.edit.method]
-    tab.find.click(page.find, asked, [layout.edit.gallery, said], **LONG)
-    tab.both.click(page.compare, [who, tab.part], [tab.sheet, said], **LONG)
+    tab, here, said = layout.find, [who, layout.canvas.view], layout.canvas.said
+    tab.part.input(page.choose_region, [*here, tab.part], layout.everything, **QUICK)
+    tab.find.click(page.find, [who, tab.method, *layout.filters], [*layout.shelves, said], **LONG)
     tab.stop.click(page.stop, who, said, queue=False, **PRIVATE)
+    tab.look.click(page.find_clusters, [who, tab.clusters], [tab.sheet, said], **LONG)
+    tab.sheet.select(page.choose_cluster, here, layout.everything, **QUICK)
+    tab.compare.click(page.compare, [who, tab.first, tab.second], [tab.compared, said], **LONG)
 
 
 def _wire_picture(page: Page, layout: Layout, who: Any) -> None:
     tab, here = layout.picture, [who, layout.canvas.view]
-    waiting = len(layout.everything) - 1
-
-    def invert(who: str, view: str, path: str | None) -> Iterator[list[Any]]:
-        yield from page.invert(who, view, path, waiting)
-
     events = [
         tab.chooser.select(page.choose, here, layout.everything, **QUICK),
-        tab.upload.upload(invert, [*here, tab.upload], layout.everything, **LONG),
+        tab.upload.upload(page.invert, [*here, tab.upload], layout.everything, **LONG),
     ]
     for event, value, change in (
         (tab.seed.submit, tab.seed, lambda s, v: replace(s.now, seed=int(v or 0), photo="", face=0)),
@@ -149,11 +154,13 @@ def serve(
     port: int | None = None,
     share: bool = False,
     password: str = "",
+    words: str | None = None,
     started: Callable[[str], None] = print,
 ) -> None:
     """Open the studio in a server, until Ctrl-C.
 
     Args:
+        words: the place of a segmenter that goes by words: regions can be any words then.
         started: told the address.
 
     Raises:
@@ -167,7 +174,8 @@ def serve(
     except OSError as error:
         raise FileError(f"cannot write to {workspace}: {error.strerror or error}; choose another --workspace") from None
     os.environ["GRADIO_TEMP_DIR"] = str(workspace / "passing")
-    blocks = build(Studio(pack, model, workspace))
+    page = Page(Studio(pack, model, workspace, words))
+    blocks = build(page)
     blocks.queue(default_concurrency_limit=4, max_size=WAITING)
     _, address, _ = blocks.launch(
         server_name=host,
@@ -179,10 +187,11 @@ def serve(
         prevent_thread_lock=True,
         max_file_size=UPLOAD,
         theme=theme(),
-        css=CSS,
+        css_paths=Path(__file__).with_name("page.css"),
         show_error=True,
         ssr_mode=False,
         footer_links=[],
     )
+    threading.Thread(target=page.warm, daemon=True).start()  # while the browser loads the page
     started(address)
     blocks.block_thread()

@@ -7,7 +7,9 @@ from typing import Any
 import gradio as gr
 
 from situ.studio.exports import EXPORTS
+from situ.studio.regions import CLUSTERS
 from situ.studio.session import MOST
+from situ.studio.widgets import pad, shelf, surface
 
 VIEWS = ("Edited", "Before | after", "Change", "Region")
 ALL = "all"  # parts or methods
@@ -38,6 +40,17 @@ class Canvas:
     redo: Any
     reset: Any
     surprise: Any
+    surface: Any
+
+
+@dataclass(frozen=True)
+class PadBox:
+    """Two edits of the stack at once."""
+
+    box: Any
+    across: Any
+    down: Any
+    pad: Any
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,10 @@ class EditTab:
     """The stack and the library."""
 
     slots: Sequence[Slot]
+    pad: PadBox
     part: Any
     method: Any
+    gain: Any
     gallery: Any
     name: Any
     new_name: Any
@@ -60,13 +75,16 @@ class FindTab:
     """Where and how directions are looked for."""
 
     part: Any
-    paint: Any
-    painter: Any
     method: Any
     find: Any
     stop: Any
-    both: Any
+    clusters: Any
+    look: Any
     sheet: Any
+    first: Any
+    second: Any
+    compare: Any
+    compared: Any
 
 
 @dataclass(frozen=True)
@@ -107,24 +125,40 @@ class Layout:
         return [self.canvas.picture, self.canvas.compare]
 
     @property
+    def shelves(self) -> list[Any]:
+        """What is shown of the library, and what it offers to choose from, in the order of `Page.shelves`."""
+        return [self.edit.gallery, self.edit.part, self.edit.method, self.find.first, self.find.second]
+
+    @property
+    def filters(self) -> list[Any]:
+        """What the library is filtered by."""
+        return [self.edit.part, self.edit.method, self.edit.gain]
+
+    @property
     def everything(self) -> list[Any]:
         """All that shows a person's work, in the order of `Page.refreshed`."""
         stack = [part for s in self.edit.slots for part in (s.box, s.strength, s.layers, s.on)]
+        pad = [self.edit.pad.box, self.edit.pad.across, self.edit.pad.down, self.edit.pad.pad]
         own = [self.picture.seed, self.picture.truncation, self.picture.face, self.find.part]
-        return [*self.seen, *stack, *own, self.export.command, self.canvas.said]
+        return [*self.seen, *stack, *pad, *own, self.export.command, self.canvas.said]
 
 
-def lay_out(model: str, parts: Sequence[str]) -> Layout:
-    """Make the page's components, inside a `gr.Blocks`."""
+def lay_out(model: str, parts: Sequence[str], methods: Sequence[str], words: bool) -> Layout:
+    """Make the page's components, inside a `gr.Blocks`.
+
+    Args:
+        methods: that can be compared.
+        words: regions can be any words.
+    """
     gr.Markdown(f"# Situ\nEdit one part of a picture and leave the rest alone. Model: {model}", elem_id="head")
     with gr.Row():
-        with gr.Column(scale=5, min_width=260):
+        with gr.Column(scale=5, min_width=260, elem_id="canvas"):
             canvas = _canvas()
         with gr.Column(scale=4, min_width=260), gr.Tabs():
             with gr.Tab("Edit"):
-                edit = _edit(parts)
+                edit = _edit()
             with gr.Tab("Find"):
-                find = _find(parts)
+                find = _find(parts, methods, words)
             with gr.Tab("Picture"):
                 picture = _picture()
             with gr.Tab("Take away"):
@@ -135,13 +169,14 @@ def lay_out(model: str, parts: Sequence[str]) -> Layout:
 def _canvas() -> Canvas:
     view = gr.Radio(VIEWS, value=VIEWS[0], show_label=False, container=False, elem_id="view")
     shown: dict[str, Any] = {"show_label": False, "interactive": False, "format": "jpeg", "buttons": ["fullscreen"]}
-    picture = gr.Image(elem_id="picture", alt_text="the picture; click a part of it to choose that part", **shown)
+    picture = gr.Image(elem_id="picture", alt_text="the edited picture", **shown)
     compare = gr.ImageSlider(elem_id="compare", visible=False, **shown)
+    tools = surface()
     said = gr.Markdown("", elem_id="said")
     with gr.Row(elem_classes="small"):
         undo, redo, reset = (gr.Button(word, size="sm") for word in ("Undo", "Redo", "Reset"))
         surprise = gr.Button("Surprise me", size="sm", variant="primary")
-    return Canvas(view, picture, compare, said, undo, redo, reset, surprise)
+    return Canvas(view, picture, compare, said, undo, redo, reset, surprise, tools)
 
 
 def _slot(number: int) -> Slot:
@@ -158,34 +193,40 @@ def _slot(number: int) -> Slot:
     return Slot(box, strength, layers, on, up, remove)
 
 
-def _edit(parts: Sequence[str]) -> EditTab:
+def _pad() -> PadBox:
+    with gr.Accordion("Two at once", open=False, visible=False) as box:
+        with gr.Row():
+            across = gr.Dropdown([], label="Across", min_width=100, interactive=True)
+            down = gr.Dropdown([], label="Down", min_width=100, interactive=True)
+        square = pad()
+    return PadBox(box, across, down, square)
+
+
+def _edit() -> EditTab:
     slots = [_slot(i + 1) for i in range(MOST)]
+    two = _pad()
     gr.Markdown(
         f"**Directions.** Click one to add it: less of it on the left, more on the right. {UNIT}", elem_classes="quiet"
     )
     with gr.Row():
-        part = gr.Dropdown([ALL, *parts], value=ALL, label="Part", min_width=100)
-        method = gr.Dropdown([ALL, "LELSD", "ReSeFa"], value=ALL, label="Method", min_width=100)
-    gallery = gr.Gallery(
-        label="Directions", show_label=False, columns=3, height=330, object_fit="contain", allow_preview=False,
-        elem_id="library", buttons=[],
-    )  # fmt: skip
+        part = gr.Dropdown([ALL], value=ALL, label="Part", min_width=90)
+        method = gr.Dropdown([ALL], value=ALL, label="Method", min_width=90)
+        gain = gr.Number(0, label="Gain from", minimum=0, min_width=80, info="inside over outside")
+    gallery = shelf("Directions", "library")
     with gr.Accordion("Rename, delete, import", open=False):
         name, new_name = gr.Textbox(label="Direction", placeholder="its name"), gr.Textbox(label="New name")
         with gr.Row():
             rename, delete = gr.Button("Rename", size="sm"), gr.Button("Delete", size="sm")
         imported = gr.File(label="Direction file (.safetensors)", file_types=[".safetensors"], height=110)
-    return EditTab(slots, part, method, gallery, name, new_name, rename, delete, imported)
+    return EditTab(slots, two, part, method, gain, gallery, name, new_name, rename, delete, imported)
 
 
-def _find(parts: Sequence[str]) -> FindTab:
-    part = gr.Dropdown(list(parts), value=None, label="Where", info="or click a part in the picture")
-    with gr.Accordion("Paint the region", open=False):
-        paint = gr.Button("Put the picture here", size="sm")
-        painter = gr.ImageEditor(
-            label="Paint over the place to edit", type="numpy", elem_id="painter", sources=(), layers=False,
-            brush=gr.Brush(default_size=28, colors=["#ff3399"], color_mode="fixed"), transforms=(), height=380,
-        )  # fmt: skip
+def _find(parts: Sequence[str], methods: Sequence[str], words: bool) -> FindTab:
+    ways = ["a part, several with +", "ROW,COLUMN,HEIGHT,WIDTH", *(["any words"] if words else [])]
+    part = gr.Dropdown(
+        list(parts), value=None, label="Where", allow_custom_value=True, elem_id="where",
+        info=f"Mark it on the picture, or write: {', '.join(ways)}",
+    )  # fmt: skip
     method = gr.Radio(
         [("Quick: from this picture (ReSeFa)", "resefa"), ("Careful: many pictures (LELSD)", "lelsd")],
         value="resefa", label="How",
@@ -194,9 +235,23 @@ def _find(parts: Sequence[str]) -> FindTab:
     with gr.Row():
         find = gr.Button("Find directions here", variant="primary", min_width=140)
         stop = gr.Button("Stop and keep", min_width=120)
-    both = gr.Button("Compare both on the same pictures", size="sm")
-    sheet = gr.Image(label="Both methods, edits of equal size", interactive=False, visible=False)
-    return FindTab(part, paint, painter, method, find, stop, both, sheet)
+    with gr.Accordion("Parts that nobody named", open=False):
+        gr.Markdown("Clusters of the model's features. Choose one as the region.", elem_classes="quiet")
+        low, high = CLUSTERS
+        clusters = gr.Number(8, label="Number of clusters", precision=0, minimum=low, maximum=high)
+        look = gr.Button("Show clusters", size="sm")
+        sheet = shelf("Clusters", "clusters")
+    with gr.Accordion("Compare two", open=False):
+        gr.Markdown(
+            "Methods, or directions of the library: the same eight pictures, edited by the same perceptual distance.",
+            elem_classes="quiet",
+        )
+        with gr.Row():
+            first = gr.Dropdown(list(methods), value="resefa", label="This", min_width=100)
+            second = gr.Dropdown(list(methods), value="lelsd", label="With that", min_width=100)
+        compare = gr.Button("Compare", size="sm")
+        compared = gr.Image(label="Edits of equal size", interactive=False, visible=False, elem_id="compared")
+    return FindTab(part, method, find, stop, clusters, look, sheet, first, second, compare, compared)
 
 
 def _picture() -> PictureTab:
@@ -204,10 +259,7 @@ def _picture() -> PictureTab:
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=90)
         truncation = gr.Slider(0.1, 1.2, 0.7, step=0.05, label="Variety", info="Truncation ψ", min_width=120)
     gr.Markdown("Choose a picture, or bring your own photo below.", elem_classes="quiet")
-    chooser = gr.Gallery(
-        label="Choose a picture", show_label=False, columns=4, height=300, allow_preview=False, elem_id="chooser",
-        buttons=[],
-    )  # fmt: skip
+    chooser = shelf("Choose a picture", "chooser")
     more = gr.Button("Others", size="sm")
     upload = gr.Image(label="Your photo", type="filepath", sources=["upload"], height=170, elem_id="upload")
     face = gr.Number(0, label="Face", precision=0, minimum=0, visible=False, info="of the photo, from 0")

@@ -3,6 +3,7 @@
 A direction's name is its file's; files are our own safetensors, in one folder of the workspace.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,12 @@ class Item:
         """What found it: LELSD, ReSeFa ..."""
         return self.direction.found_by.partition("(")[0]
 
+    def described(self) -> str:
+        """Its part, method and region gain, in a line."""
+        score = self.direction.score
+        gain = f", gain {score:.0f}" if math.isfinite(score) else ""
+        return f"{self.direction.region}, {self.method}{gain}"
+
 
 class Library:
     """The directions of one generator."""
@@ -36,33 +43,43 @@ class Library:
         self.folder, self.generator, self.bundled = folder, generator, bundled
         folder.mkdir(parents=True, exist_ok=True)
 
-    def items(self, part: str = "", method: str = "") -> list[Item]:
-        """Those for a part and by a method, best region gain first; damaged and foreign files are left out."""
-        found: dict[str, Item] = {}
-        for folder, own in ((self.bundled, False), (self.folder, True)):
-            for path in sorted(folder.glob("*.safetensors")) if folder else ():
-                try:
-                    direction = load_direction(path)
-                except SituError:
-                    continue
-                if direction.generator == self.generator:
-                    found[path.stem] = Item(path.stem, path, direction, own)
-        wanted = [
-            item for item in found.values() if part in ("", item.direction.region) and method in ("", item.method)
-        ]
-        return sorted(wanted, key=lambda item: -item.direction.score if item.direction.score > 0 else 0.0)
+    def items(self, part: str = "", method: str = "", gain: float = 0.0) -> list[Item]:
+        """Those for a part, by a method and of at least a region gain, the best first; damaged and foreign files are
+        left out."""
+        found = [item for item in map(self._read, self._paths().values()) if item is not None]
+        wanted = [i for i in found if part in ("", i.direction.region) and method in ("", i.method)]
+        return sorted(
+            (item for item in wanted if not gain or item.direction.score >= gain),
+            key=lambda item: -item.direction.score if item.direction.score > 0 else 0.0,
+        )
 
     def item(self, name: str) -> Item:
         """Raises DirectionError for a name that is none."""
-        for item in self.items():
-            if item.name == name:
-                return item
-        raise DirectionError(f'no direction "{name}" in the library: it may have been deleted')
+        path = self._paths().get(name)
+        item = self._read(path) if path else None
+        if item is None:
+            raise DirectionError(f'no direction "{name}" in the library: it may have been deleted')
+        return item
+
+    def _paths(self) -> dict[str, Path]:
+        """The files by their names; own ones hide those that came with the model."""
+        folders = (self.bundled, self.folder)
+        return {path.stem: path for folder in folders if folder for path in sorted(folder.glob("*.safetensors"))}
+
+    def _read(self, path: Path) -> Item | None:
+        try:
+            direction = load_direction(path)
+        except SituError:
+            return None
+        return Item(path.stem, path, direction, path.parent == self.folder) if self._fits(direction) else None
+
+    def _fits(self, direction: Direction) -> bool:
+        return direction.generator == self.generator
 
     def add(self, direction: Direction, name: str = "") -> str:
         """Keep a direction under its name, or one that is like it and free. Returns that name."""
         base = _SAFE.sub("_", name or direction.name or direction.region).strip("._")[:60] or "direction"
-        taken = {item.name for item in self.items()}
+        taken = self._paths()
         free = next(n for n in (base, *(f"{base}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
         direction.save(self.folder / f"{free}.safetensors")
         return free
@@ -76,7 +93,7 @@ class Library:
         if path.stat().st_size > LARGEST:
             raise DirectionError(f"a direction file has at most {LARGEST // 2**20} MB, {path.name} is larger")
         direction = load_direction(path)
-        if direction.generator != self.generator:
+        if not self._fits(direction):
             raise DirectionError(
                 f"{path.name} is a direction of {direction.generator}, this model is {self.generator}: open that model"
             )

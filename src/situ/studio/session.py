@@ -39,7 +39,7 @@ class Work:
     photo: str = ""  # file name in the session's folder; none: the picture of the seed
     face: int = 0  # of the photo
     stack: tuple[Entry, ...] = ()
-    part: str = ""  # the region's name: a part, or "brush" for what was painted
+    part: str = ""  # the region in words, as `Regions.region` reads them
 
     def with_entry(self, index: int, **changes: Any) -> "Work":
         """The stack with one entry changed."""
@@ -51,6 +51,11 @@ class Work:
         if len(self.stack) >= MOST:
             raise FileError(f"a stack holds {MOST} edits: remove one first")
         return replace(self, stack=(*self.stack, Entry(direction, strength)))
+
+    def renamed(self, old: str, new: str) -> "Work":
+        """The stack with a direction under its new name."""
+        stack = (replace(entry, direction=new) if entry.direction == old else entry for entry in self.stack)
+        return replace(self, stack=tuple(stack))
 
     def without(self, index: int) -> "Work":
         """The stack with one edit less."""
@@ -73,7 +78,24 @@ class Session:
     now: Work = field(default_factory=Work)
     past: list[Work] = field(default_factory=list)
     future: list[Work] = field(default_factory=list)
-    sliding: int | None = None  # number of the edit whose slider is under way
+    sliding: tuple[int, ...] = ()  # numbers of the edits whose sliders are under way
+
+    aimed: tuple[int, int] = (0, 1)  # numbers of the edits that the pad moves
+    clusters: int | None = None  # number of the clusters that the pointer tells, where the model has no parts
+
+    def aim(self, across: int | None = None, down: int | None = None) -> tuple[int, int]:
+        """Have the pad move other edits, where these are two of the stack; the same one twice turns it round.
+
+        Returns:
+            the numbers of the edits that it moves, of a stack of two or more.
+        """
+        count, (a, b) = len(self.now.stack), self.aimed
+        if across is not None and down is not None and max(across, down) < count and min(across, down) >= 0:
+            a, b = (across, down) if across != down else (b, a)
+        if max(a, b) >= count:
+            a, b = 0, 1
+        self.aimed = (a, b)
+        return self.aimed
 
     def do(self, work: Work) -> None:
         """Go on to new work; undo comes back to what was there before."""
@@ -84,21 +106,33 @@ class Session:
         self.future, self.now = [], work
         self.save()
 
-    def slide(self, index: int, strength: float) -> None:
-        """A strength under way: all positions of one slider, until it is let go, are one step of undo."""
-        if strength == self.now.stack[index].strength:
+    def slide(self, strengths: Mapping[int, float]) -> None:
+        """Strengths under way, by the numbers of their edits: all positions, until they are let go, are one step of
+        undo. Edits that are no more are left out."""
+        stack = self.now.stack
+        moved = {i: s for i, s in strengths.items() if i < len(stack) and s != stack[i].strength}
+        if not moved:
             return
-        if self.sliding != index:
+        if self.sliding != tuple(strengths):
             self.settle()
-            self.sliding = index
+            self.sliding = tuple(strengths)
             self.past = [*self.past[-STEPS + 1 :], self.now]
-        self.future, self.now = [], self.now.with_entry(index, strength=strength)
+        self.future = []
+        for i, strength in moved.items():
+            self.now = self.now.with_entry(i, strength=strength)
 
     def settle(self) -> None:
         """The slider was let go."""
-        if self.sliding is not None:
-            self.sliding = None
+        if self.sliding:
+            self.sliding = ()
             self.save()
+
+    def rename(self, old: str, new: str) -> None:
+        """A direction has another name from now on, in all that can be gone back to as well."""
+        self.settle()
+        self.now = self.now.renamed(old, new)
+        self.past, self.future = ([work.renamed(old, new) for work in works] for works in (self.past, self.future))
+        self.save()
 
     def undo(self) -> bool:
         """Back to the work before. False where there is none."""
