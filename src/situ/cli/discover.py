@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from situ.cli.discover_many import discover_many
 from situ.cli.methods import options_of, settings_of
 from situ.cli.options import (
     Boxes,
@@ -36,8 +37,11 @@ from situ.cli.options import (
     with_segmenter,
 )
 from situ.cli.output import describe, emit_json, progress_bar, say, table
+from situ.core.devices import usable_device
 from situ.core.direction import Direction
 from situ.core.discovery import Discovery, discover
+from situ.core.errors import SituError
+from situ.core.ranks import joined_ranks, own_rank, started_by_torchrun
 from situ.core.region import Rest
 from situ.discovery.lelsd import LELSD
 from situ.discovery.resefa import ReSeFa
@@ -103,7 +107,14 @@ def _verb(name: str, method: NamedMethod) -> Callable[..., None]:
 
 
 def run_discovery(name: str, method: NamedMethod, given: dict[str, Any]) -> None:
-    """Find, judge and write directions, and tell what was found."""
+    """Find, judge and write directions, and tell what was found; of several processes, the first alone does."""
+    if started_by_torchrun() and method.build is not LELSD:
+        raise SituError(f"{name} has no samples that processes could share: leave torchrun out")
+    with joined_ranks(usable_device(given["device"])):
+        _run(name, method, given)
+
+
+def _run(name: str, method: NamedMethod, given: dict[str, Any]) -> None:
     require_folder(given["out"])
     truncation = require_truncation(given.get("truncation") or 0.7)
     pack = with_segmenter(
@@ -128,6 +139,8 @@ def run_discovery(name: str, method: NamedMethod, given: dict[str, Any]) -> None
     rng, calibration = new_rng(given["seed"]), pack.calibration(truncation=truncation)
     with progress_bar(f"{type(made).__name__} in {getattr(made, 'space', '')}") as progress:
         found = discover(pack.generator, regions, made, rng, calibration, progress, given["random"])
+    if own_rank():
+        return
     _tell(name, made, [replace(d, licence=pack.licence) for rows in found for d in rows], given, pack.generator.name)
 
 
@@ -183,5 +196,6 @@ def methods() -> None:
     """Find directions that change one region."""
 
 
+discover_app.command(name="many")(discover_many)
 for _name, _method in METHODS.items():
     discover_app.command(name=_name)(_verb(_name, _method))

@@ -16,11 +16,12 @@ from rich.table import Table
 
 from situ.core.direction import Direction
 from situ.core.progress import Progress
+from situ.core.ranks import own_rank
 
 WIDE = 200  # columns where nobody sees the edge: in a file or a pipe
 
 console = Console(width=None if sys.stdout.isatty() else WIDE)
-messages = Console(stderr=True)
+messages = Console(stderr=True, quiet=own_rank() > 0)  # several processes speak once
 
 
 def finite(value: object) -> object:

@@ -1,8 +1,11 @@
 """Which device there is to work on."""
 
+import os
+
 import torch
 
 from situ.core.errors import ModelError
+from situ.core.ranks import started_by_torchrun
 
 
 def usable_device(device: str) -> str:
@@ -11,6 +14,8 @@ def usable_device(device: str) -> str:
     Raises:
         ModelError: what is no device at all.
     """
+    if device == "auto" and torch.cuda.is_available() and started_by_torchrun():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"  # each process its own
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -28,6 +28,7 @@ from situ.core.generator import IMAGE, Generator, Synthesis
 from situ.core.latents import Latents, Subspace, parse_subspace
 from situ.core.localization import Aggregation, FeatureDistance, aggregate, localization_scores
 from situ.core.progress import Progress, silent
+from situ.core.ranks import ranks, same_everywhere, summed
 from situ.core.region import Region
 from situ.discovery.first_order import Expansion, FirstOrder, diversity, scored_layers
 from situ.discovery.natural_gradient import NaturalGradient
@@ -154,6 +155,9 @@ class _Search:
     ) -> None:
         self.method, self.generator, self.regions, self.rng = method, generator, regions, rng
         self.seed = rng.initial_seed()
+        processes = ranks()[1]
+        if processes > method.batch:
+            raise SituError(f"{processes} processes cannot share the {method.batch} latents of a step: raise --batch")
         self.subspace: Subspace = parse_subspace(method.space, generator.spaces)
         if method.k > self.subspace.dim:
             raise SituError(f"{self.subspace} has {self.subspace.dim} dimensions, too few for k={method.k} directions")
@@ -166,7 +170,7 @@ class _Search:
         self.first = min([first, *steps])
         self.length = self._length()
         self.expansion = self._expansion(progress)
-        u = self._start(progress).to(generator.device)
+        u = same_everywhere(self._start(progress).to(generator.device))
         # one parameter per k: those without a gradient stay where they are when steps alternate
         self.u = [rows.clone().requires_grad_() for rows in u]  # k times (regions, free coordinates)
         self.optimizer, self.schedule = self._optimizer()
@@ -238,24 +242,29 @@ class _Search:
         return (size * sign * self.length).expand(rows, n).to(self.generator.device)
 
     def step(self, index: int) -> Float[Tensor, "r k"]:
-        """One update; returns LS of the directions that were updated."""
-        method, n = self.method, self.method.batch
-        latents = self._sample(n)
+        """One update; returns LS of the directions that were updated. Several processes share its samples."""
+        method, (rank, processes) = self.method, ranks()
+        own = slice(rank, None, processes)
+        latents = self._sample(method.batch)[own]
+        n = len(latents)
         with torch.no_grad():
             before = self.generator.synthesize(latents, self.asked, keep=self.first)
             masks = [region.mask(before).detach() for region in self.regions]
         active = [index % method.k] if method.alternate else list(range(method.k))
         pairs = [(r, k) for r in range(len(self.regions)) for k in active]
-        alphas = self._alphas(len(pairs), n)
-        per_pass = max(1, method.max_pictures // n)
+        alphas = self._alphas(len(pairs), method.batch)[:, own]
+        per_pass = max(1, method.max_pictures // max(n, 1))
         self.optimizer.zero_grad(set_to_none=True)
         scores = torch.zeros(len(self.regions), method.k)
         for i in range(0, len(pairs), per_pass):
             chunk = pairs[i : i + per_pass]
-            found = self._scores(latents, before, masks, chunk, alphas[i : i + per_pass])
+            found = self._scores(latents, before, masks, chunk, alphas[i : i + per_pass]) * (n / method.batch)
             (-found.sum()).backward()
             for (r, k), score in zip(chunk, found.detach().cpu(), strict=True):
                 scores[r, k] = score
+        summed(scores)
+        for k in active:
+            summed(self.u[k].grad)  # pyright: ignore[reportArgumentType]
         if method.k > 1 and method.correlation:
             (-method.correlation * self._diversity(active)).backward()
         self.optimizer.step()
@@ -338,7 +347,7 @@ class _Search:
                 rows += [
                     self._scores(some, before, masks, [pair], (size * signs[: len(some)])[None], u) for pair in pairs
                 ]
-        score = float(torch.cat(rows).mean())
+        score = float(same_everywhere(torch.cat(rows).mean()))
         self.checks_since = 0 if score > self.best_held_out else self.checks_since + 1
         self.best_held_out = max(score, self.best_held_out)
         return self.checks_since >= self.method.patience

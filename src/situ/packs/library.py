@@ -29,14 +29,10 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
     """
     if name in PACKS:
         return PACKS[name](device, low_precision)
-    installed = installed_packs()
-    folder = installed.get(name, Path(name))
-    if (folder / "pack.json").is_file():
-        pack, base = open_pack(folder, device, low_precision), base_of(folder)
+    place = place_of(name)
+    if (place / "pack.json").is_file():
+        pack, base = open_pack(place, device, low_precision), base_of(place)
         return with_networks_of(open_model(base, device, low_precision), pack) if base else pack
-    if not Path(name).exists():
-        known = ", ".join([*PACKS, *installed])
-        raise ModelError(f'no model "{name}": give the path of a generator file or one of {known}')
     opened = read_checkpoint(name, Options(device, low_precision=low_precision))
     foreign = opened.format.name != "situ"
     notes, encoder = list(opened.notes), None
@@ -49,3 +45,29 @@ def open_model(name: str, device: torch.device | str = "cpu", low_precision: boo
             notes.append(f"its encoder is not read: {error}")
     card = "\n".join([f"Read as {opened.format.what}.", *(f"- {note}" for note in notes)]) if foreign else ""
     return Pack(Path(name).stem, opened.generator, encoder=encoder, licence=opened.licence, card=card)
+
+
+def place_of(name: str) -> Path:
+    """The folder of a user's pack, or the file of a generator.
+
+    Raises:
+        ModelError: neither.
+    """
+    installed = installed_packs()
+    place = installed.get(name, Path(name))
+    if not place.exists():
+        known = ", ".join([*PACKS, *installed])
+        raise ModelError(f'no model "{name}": give the path of a generator file or one of {known}')
+    return place
+
+
+def files_of_model(name: str) -> list[Path]:
+    """The files that a model is read from; none of a bundled pack, which changes with Situ alone.
+
+    Raises:
+        ModelError: neither a pack nor a generator file.
+    """
+    if name in PACKS:
+        return []
+    place = place_of(name)
+    return sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
