@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -45,7 +46,7 @@ def _choices(words: list[str]) -> Iterator[tuple[int, str, int]]:
     yield from ((at, word, j) for j in range(word.count("|") + 1))
 
 
-def found_command(words: list[str]) -> tuple[tuple[str, ...], typer.core.TyperCommand | None]:
+def found_command(words: list[str]) -> tuple[tuple[str, ...], Any | None]:
     """The verb that a line runs, and its command; None for a group alone. Raises KeyError for one that is not there."""
     command, path = COMMANDS, ()
     for word in words[1:]:

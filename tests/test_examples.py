@@ -22,8 +22,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def params() -> list[object]:
+    """One for each example; those that work on the portraits are slow."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(path, id=path.stem, marks=slow if "portraits" in path.read_text() else ()) for path in EXAMPLES
+    ]
+
+
 # the checks of shapes are off, as they are for a reader
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", params())
 def test_example_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unchecked: None
 ) -> None:
