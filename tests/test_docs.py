@@ -1,6 +1,7 @@
 """The documentation: it builds without a broken link, loads nothing from elsewhere, and its commands are there."""
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -109,7 +110,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs")
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
-    environment = {"NO_MKDOCS_2_WARNING": "1", "PATH": "", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr[-3000:] + made.stdout[-1000:]
     return out
