@@ -81,7 +81,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task(title, note="")
 
-        def advance(done: int, total: int, message: str = "") -> None:
+        def advance(done: int | float, total: int, message: str = "") -> None:
             bar.update(task, completed=done, total=total, note=message)
 
         yield advance

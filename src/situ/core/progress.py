@@ -5,10 +5,10 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """Called after each unit of work."""
+    """Called after each unit of work; within a long one, with a fraction."""
 
-    def __call__(self, done: int, total: int, message: str = "") -> None: ...
+    def __call__(self, done: int | float, total: int, message: str = "") -> None: ...
 
 
-def silent(done: int, total: int, message: str = "") -> None:
+def silent(done: int | float, total: int, message: str = "") -> None:
     """Report nothing."""

@@ -82,8 +82,8 @@ def run_work(
 
         finished = 0
 
-        def advance(done: float, total: int = 0, message: str = "") -> None:
-            progress(len(items) - len(missing) + finished + done, len(items), message)  # pyright: ignore
+        def advance(done: int | float, total: int = 0, message: str = "") -> None:
+            progress(len(items) - len(missing) + finished + done, len(items), message)
 
         if batches:
             advance(0)
@@ -125,8 +125,8 @@ class InProcess:
             for batch in batches:
                 n = len(batch.missing)
 
-                def inner(done: float, total: float, message: str = "", n: int = n) -> None:
-                    progress(done / max(total, 1) * n, n, message)  # pyright: ignore[reportArgumentType]
+                def inner(done: int | float, total: int, message: str = "", n: int = n) -> None:
+                    progress(done / max(total, 1) * n, n, message)
 
                 yield worker.do(batch.items, batch.missing, inner)
                 while worker.notes:

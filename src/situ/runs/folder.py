@@ -80,8 +80,8 @@ class RunFolder:
             lock.release()
 
     def _require_same(self, work: Work) -> None:
-        """Refuse a folder in which another command has worked."""
-        if not (self.place / "run.json").exists():
+        """Refuse a folder in which another command has finished something."""
+        if not (self.place / "run.json").exists() or not any((self.place / "items").glob("*.json")):
             return
         kept = _read_json(self.place / "run.json")
         before = {"kind": kept.get("kind"), **kept.get("settings", {})}

@@ -59,13 +59,13 @@ class RayWorkers:
             place = self.address or "this machine"
             raise SituError(f"Ray cannot be reached at {place} ({words}): `ray start --head` starts it") from None
 
-    def _shares(self, ray: Any, batches: int) -> tuple[int, dict[str, float]]:
+    def _shares(self, ray: Any, batches: int) -> tuple[int, dict[str, int | float]]:
         """How many workers there are, and what of the machines each holds."""
         there = ray.cluster_resources()
         gpus = int(there.get("GPU", 0)) if self.device == "auto" or self.device.startswith("cuda") else 0
         cores = max(1, int(there.get("CPU", 1)))
         workers = min(self.workers or gpus or cores, batches)
-        share: dict[str, float] = {"num_cpus": max(1, cores // workers) if workers <= cores else cores / workers}
+        share: dict[str, int | float] = {"num_cpus": max(1, cores // workers) if workers <= cores else cores / workers}
         if gpus:
             share["num_gpus"] = max(1, gpus // workers) if workers <= gpus else gpus / workers
         return workers, share
