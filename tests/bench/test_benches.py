@@ -1,11 +1,11 @@
 """The benches on tiles whose true directions are known, and on a model that has nothing but a generator."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from bench_runs import new_run, ran, rows_of, verdict_of
 
 from situ.bench import (
     interactivity,
@@ -17,10 +17,9 @@ from situ.bench import (
     truth,
 )
 from situ.bench.benches import BENCHES
-from situ.bench.experiment import Cells
 from situ.bench.lelsd_properties import Discs, discs, inside_shares
-from situ.bench.run import Bench, Run, Size, run_bench
-from situ.bench.searches import Searches, sampled
+from situ.bench.run import Run, Size
+from situ.bench.searches import sampled
 from situ.core.errors import SituError
 from situ.core.region import Box
 from situ.discovery.resefa import ReSeFa
@@ -51,24 +50,6 @@ SMALL = Size(pictures=6, searches=2, parts=TILES[:2], minutes=0)
 ONE = replace(SMALL, searches=1, parts=TILES[:1])
 
 
-def ran(bench: Bench, pack: Pack, out: Path, size: Size = SMALL, quick: bool = False) -> dict:
-    """The report of a bench on a small model."""
-    bench = replace(bench, full=size, quick=size)
-    run_bench(bench, pack, pack.name, out, 0, None, quick, f"situ bench {bench.name}", lambda _: None)
-    return json.loads((out / bench.name / "report.json").read_text())
-
-
-def rows_of(report: dict, name: str) -> list[dict]:
-    """A table of a report, a row as a dictionary."""
-    (table,) = [each for each in report["tables"] if each["name"] == name]
-    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-
-
-def verdict_of(report: dict, words: str) -> bool | None:
-    (claim,) = [claim for claim in report["claims"] if words in claim["text"]]
-    return claim["holds"]
-
-
 def test_equal_distances_on_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lelsd_distance, "TIMES", (0.5, 2.0))
     monkeypatch.setattr(lelsd_distance, "METHODS", ("lelsd", "resefa", "lowrankgan", "random"))
@@ -90,9 +71,7 @@ def test_equal_distances_on_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_both_sides_are_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(
-        PACK, 0, ONE, False, Cells(tmp_path / "b", {}), Searches(PACK, "tiles", tmp_path / "s", False), lambda _: None
-    )
+    run = new_run(PACK, ONE, tmp_path)
     solve, signs = lelsd_distance.solve_distance, []
 
     def solved(*given, **options):
@@ -138,7 +117,7 @@ def test_two_directions_of_a_tile(tmp_path: Path) -> None:
 
 
 def test_one_edit_after_another(tmp_path: Path) -> None:
-    report = ran(lelsd_sequence.BENCH, PACK, tmp_path)
+    report = ran(lelsd_sequence.BENCH, PACK, tmp_path, SMALL)
     for row in rows_of(report, "steps"):
         if row["method"] == "lelsd":
             assert row["share of the step's change inside the part"]["mean"] > 0.9
@@ -156,7 +135,7 @@ def test_what_later_edits_undo_is_seen(tmp_path: Path, monkeypatch: pytest.Monke
         return [plain, first, plain]
 
     monkeypatch.setattr(lelsd_sequence, "steps_of", undone)
-    report = ran(lelsd_sequence.BENCH, PACK, tmp_path)
+    report = ran(lelsd_sequence.BENCH, PACK, tmp_path, SMALL)
     assert verdict_of(report, "leave the changes of earlier ones alone") is False
 
 
@@ -164,7 +143,7 @@ def test_named_edits_move_their_factor_alike(tmp_path: Path, monkeypatch: pytest
     edits = tuple(resefa_edits.NamedEdit(f"red {tile}", tile, tile, 1) for tile in TILES[:2])
     monkeypatch.setattr(resefa_edits, "EDITS", edits)
     monkeypatch.setattr(resefa_edits, "TARGET", 0.05)
-    report = ran(resefa_edits.TABLE_BENCH, PACK, tmp_path, quick=True)
+    report = ran(resefa_edits.TABLE_BENCH, PACK, tmp_path, SMALL, quick=True)
     rows = rows_of(report, "edits")
     for row in rows:
         if row["method"] in ("resefa", "lelsd"):
@@ -172,7 +151,7 @@ def test_named_edits_move_their_factor_alike(tmp_path: Path, monkeypatch: pytest
             assert row["MSE x 1e4 inside"]["mean"] > 100 * row["MSE x 1e4 outside"]["mean"]
         assert row["Frechet distance (embedder)"]["mean"] > 0
     assert {row["method"] for row in rows} >= {"resefa", "lelsd", "random"}
-    figure = ran(resefa_edits.FIGURE_BENCH, PACK, tmp_path, quick=True)
+    figure = ran(resefa_edits.FIGURE_BENCH, PACK, tmp_path, SMALL, quick=True)
     curves = rows_of(figure, "curves")
     inside = [row["MSE x 1e4 inside"]["mean"] for row in curves if row["method"] == "resefa"][
         : len(resefa_edits.STRENGTHS)
@@ -214,7 +193,7 @@ def test_interactivity_times_frames_and_searches(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(interactivity, "FRAMES", 4)
     monkeypatch.setattr(interactivity, "SEARCHED", ("lelsd", "random", "stylespace"))
     monkeypatch.setattr(interactivity, "PUBLISHED_STEPS", 20)
-    report = ran(interactivity.BENCH, PACK, tmp_path, quick=True)
+    report = ran(interactivity.BENCH, PACK, tmp_path, SMALL, quick=True)
     assert {row["method"] for row in rows_of(report, "speed")} == {"lelsd", "random"}
     assert all(row["seconds"] > 0 for row in rows_of(report, "schedules"))
     assert verdict_of(report, "feels instantaneous") is True
@@ -237,10 +216,7 @@ def test_discs_are_mixed_and_local() -> None:
 
 
 def properties(tmp_path: Path, name: str) -> dict:
-    run = Run(
-        PACK, 0, SMALL, False, Cells(tmp_path / "b", {}), Searches(PACK, "tiles", tmp_path / "s", False), lambda _: None
-    )
-    return lelsd_properties.answers(run, name)
+    return lelsd_properties.answers(new_run(PACK, SMALL, tmp_path), name)
 
 
 def test_properties_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

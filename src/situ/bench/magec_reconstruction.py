@@ -131,8 +131,8 @@ def _curves(found: dict[str, Inverted]):
         for method in DRAWN:
             history = found[method].inversion.history.get(name) if method in found else None
             if history is not None:
-                after = [step for step in AFTER if step <= len(history)]
-                points = [interval(history[step - 1].tolist()) for step in after]
+                after = [float(step) for step in AFTER if step <= len(history)]
+                points = [interval(history[int(step) - 1].tolist()) for step in after]
                 lines.append(Line(method, after, [p.mean for p in points], [p.low for p in points],
                                   [p.high for p in points]))  # fmt: skip
         panels.append(Panel(f"{words} at every step", "step", words, lines, log_x=True, log_y=True))
