@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from typing import Any
 
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import sync_playwright
 
 POSITIONS = 60
 DRAG = """async n => {
@@ -37,18 +38,33 @@ DRAG = """async n => {
 }"""
 
 
-def opened(browser: Any, url: str) -> tuple[Any, float, float]:
-    """The page, when the server answered, and when the first picture and the library were there."""
+SERVER = """
+import situ.studio.app
+from situ.cli.main import run
+print("imported", flush=True)
+run()
+"""
+
+
+def opened(browser: Any, url: str) -> tuple[Any, dict[str, float]]:
+    """The page, and when what was there: seconds of the clock."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     while True:
         try:
-            page.goto(url)
-            break
-        except Error:
-            time.sleep(0.05)
-    answered = time.monotonic()
-    page.wait_for_selector("#library img", timeout=60_000)
-    return page, answered, time.monotonic()
+            with urllib.request.urlopen(url):
+                break
+        except OSError:
+            time.sleep(0.01)
+    times = {"the server answers": time.monotonic()}
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector("#picture canvas", timeout=60_000)  # the picture, with the tools on it
+    page.get_by_role("tab", name="Find").click()
+    page.get_by_role("button", name="Find directions here").wait_for(timeout=60_000)
+    times["the picture, the tools and the controls work"] = time.monotonic()
+    page.wait_for_selector("#library img", state="attached", timeout=60_000)
+    times["the library's previews are there"] = time.monotonic()
+    page.get_by_role("tab", name="Edit", exact=True).click()
+    return page, times
 
 
 def main() -> None:
@@ -60,26 +76,23 @@ def main() -> None:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as workspace, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        imports = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import situ.studio.app, situ.cli.main"], check=True)
-        imports = time.monotonic() - imports
-        command = [sys.executable, "-c", "from situ.cli.main import run; run()", "studio", "--port", str(port)]
-        started = time.monotonic()
-        server = subprocess.Popen([*command, "--workspace", workspace], stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-c", SERVER, "studio", "--port", str(port), "--workspace", workspace]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
-            page, answered, usable = opened(browser, f"http://127.0.0.1:{port}/")
-            print(
-                f"imports {imports:.1f} s; server answers {answered - started - imports:.1f} s after them, page usable"
-            )
-            print(f"{usable - started - imports:.1f} s after them")
-            page.locator("#library button.thumbnail-item").first.click()
+            assert server.stdout is not None
+            server.stdout.readline()
+            imported = time.monotonic()
+            page, times = opened(browser, f"http://127.0.0.1:{port}/")
+            print("after the imports:")
+            for what, when in times.items():
+                print(f"  {when - imported:.1f} s: {what}")
+            page.locator("#library button").first.click()
             page.wait_for_selector("#strength-1 input[type=range]", state="visible")
             page.wait_for_timeout(1500)
             took = sorted(page.evaluate(DRAG, POSITIONS))
             p95 = statistics.quantiles(took, n=20)[-1]
-            print(
-                f"slider to painted picture: median {statistics.median(took):.0f} ms, p95 {p95:.0f} ms, {POSITIONS} times"
-            )
+            middle = statistics.median(took)
+            print(f"slider to painted picture: median {middle:.0f} ms, p95 {p95:.0f} ms, {POSITIONS} times")
         finally:
             server.terminate()
 
