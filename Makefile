@@ -34,7 +34,7 @@ bench: install ## speed of the searches and Jacobians against published loops
 	$(BIN)/python -m situ.bench.jacobian_speed
 
 docs: install ## the documentation as a site in site/; broken links fail
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
 measure: install ## the tables and pictures in docs/ that are measured, not written: hours

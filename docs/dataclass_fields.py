@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from griffe import Class, DocstringParameter, DocstringSectionParameters, Extension
+from griffe import Class, DocstringParameter, DocstringSectionParameters, Extension, Function
 
 
 def _comments(path: Path) -> Mapping[int, str]:
@@ -62,5 +62,8 @@ class DataclassFields(Extension):
         if rows:
             cls.docstring.parser = cls.docstring.parser or "google"
             cls.docstring.parsed.append(DocstringSectionParameters(rows, title="Fields"))
+        made = cls.members.get("__init__")
         for row in rows:  # said once
             del cls.members[row.name]
+            if isinstance(made, Function) and str(made.parameters[row.name].annotation).startswith("Annotated"):
+                made.parameters[row.name].annotation = row.annotation  # the words are in the table
