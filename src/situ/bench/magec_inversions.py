@@ -151,9 +151,9 @@ class _Counted:
     """What of the steps was done in this process: one that goes on with an earlier one's work does the rest alone."""
 
     def __init__(self) -> None:
-        self.first = self.last = self.total = 0
+        self.first = self.last = self.total = 0.0
 
-    def __call__(self, done: int, total: int, message: str = "") -> None:
+    def __call__(self, done: float, total: int, message: str = "") -> None:
         self.first, self.last, self.total = self.first or done, done, total
 
     @property

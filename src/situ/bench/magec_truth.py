@@ -43,7 +43,7 @@ from situ.packs.portraits.renderer import ATTRIBUTES, FACTORS, attributes, rende
 SOURCE = "what editability is for; no paper could measure it"
 SLIDER = (0.5, 1.0, 1.5, 2.0, 3.0)  # strengths among which a person would find the right one
 USUAL, USUAL_SEED = 10_000, 6_000_101  # people, whose means say where the other side of a threshold is
-FIGURES = {"unedited": "MSE unedited", "mse": "MSE edited", "cosine": "cosine of the changes"}
+FIGURES = {"unedited": "MSE unedited", "mse": "MSE edited", "cosine": "cosine"}
 SHEET_ROWS = (ENCODER, REFINED, FULL, WITHOUT, IMAGE2STYLEGAN)
 SHEET_EDITS = ("glasses", "long_hair", "mouth_open", "beard", "red_hair", "smiling")
 CELL = 124
