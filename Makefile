@@ -42,13 +42,13 @@ measure: install ## the tables and pictures in docs/ that are measured, not writ
 	cp runs/demo/sheet.png docs/demo.png
 	$(BIN)/python docs/make_checkpoints_page.py
 	$(BIN)/python docs/make_tour_pictures.py
-	$(BIN)/python docs/make_method_pictures.py
 	$(BIN)/python docs/make_subspaces_page.py
 	$(BIN)/python docs/make_speed_page.py
 	$(BIN)/python docs/make_jacobian_page.py
 	$(BIN)/python docs/make_convergence_page.py
 	$(BIN)/situ bench all -o runs/bench
 	$(BIN)/python docs/make_bench_pages.py
+	$(BIN)/python docs/make_method_pictures.py
 	$(BIN)/python -m situ.bench.magec_tables
 	$(BIN)/python docs/make_inversion_page.py
 

@@ -23,8 +23,8 @@ What a file does not hold is made or assumed, and said (`situ inspect FILE --car
 10,000 mapped codes, noise maps that a file lacks are drawn from a seed.
 
 ```sh
-situ inspect ffhq.pkl                       # kind, spaces, layers, classes
-situ convert ffhq.pkl ffhq.safetensors      # as safetensors; --half for half the size
+situ inspect ffhq.pkl                    # kind, spaces, layers
+situ convert ffhq.pkl ffhq.safetensors   # as safetensors (--half: half)
 situ sample --model ffhq.safetensors -n 4 -o samples.png
 ```
 
