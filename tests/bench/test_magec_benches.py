@@ -255,7 +255,7 @@ def test_an_interrupted_inversion_is_no_result_and_goes_on(tmp_path: Path, monke
     counts: list[float] = []
 
     class Stops(magec_inversions._Counted):
-        def __call__(self, done: float, total: int, message: str = "") -> None:
+        def __call__(self, done: int | float, total: int, message: str = "") -> None:
             super().__call__(done, total, message)
             counts.append(done)
             if len(counts) == 25:

@@ -153,7 +153,7 @@ class _Counted:
     def __init__(self) -> None:
         self.first = self.last = self.total = 0.0
 
-    def __call__(self, done: float, total: int, message: str = "") -> None:
+    def __call__(self, done: int | float, total: int, message: str = "") -> None:
         self.first, self.last, self.total = self.first or done, done, total
 
     @property
