@@ -1,6 +1,8 @@
 """Long jobs: watched, stopped, failed."""
 
+import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -24,17 +26,16 @@ def counting(progress: Progress) -> list[int]:
 
 def test_a_job_tells_how_far_it_is_and_stops_with_what_it_has() -> None:
     jobs = Jobs()
-    job = jobs.start("me", counting)
+    job = jobs.start("me", counting, "Counting")
     said = []
     for words in job.watch():
         said.append(words)
         if len(said) == 2:
             assert not jobs.cancel("somebody else")
             assert jobs.cancel("me")
-    assert any("%" in words and "counting" in words for words in said)
+    assert any(words.startswith("Counting: ") and "%" in words and "counting" in words for words in said)
     assert job.result is not None
     assert 0 < len(job.result) < 1000
-    jobs.end("me")
     assert not jobs.cancel("me")
 
 
@@ -44,3 +45,46 @@ def test_an_error_of_the_job_is_the_watchers() -> None:
 
     with pytest.raises(SituError, match="no"):
         list(Jobs().start("me", failing).watch())
+
+
+def test_one_at_a_time_and_each_person_one() -> None:
+    jobs = Jobs()
+    order: list[str] = []
+
+    def noted(name: str, seconds: float) -> Callable[[Progress], None]:
+        def run(progress: Progress) -> None:
+            order.append(f"{name} begins")
+            time.sleep(seconds)
+            order.append(f"{name} ends")
+
+        return run
+
+    first = jobs.start("a", noted("first", 0.7))
+    next(first.watch())  # and looked at no more, as when the page is closed
+    with pytest.raises(SituError, match="still under way"):
+        jobs.start("a", noted("again", 0))
+    second = jobs.start("b", noted("second", 0))
+    assert any("waiting for another job" in words for words in list(second.watch()))
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
+    assert jobs.of("a") is None
+    assert jobs.alone(lambda: 3) == 3
+
+
+def test_a_job_that_waits_is_stopped_too() -> None:
+    jobs = Jobs()
+    release = threading.Event()
+    jobs.start("a", lambda progress: release.wait(20))
+    second = jobs.start("b", counting)
+    jobs.cancel("b")
+    with pytest.raises(KeyboardInterrupt):
+        list(second.watch())
+    release.set()
+
+
+def test_a_job_that_was_left_is_watched_again() -> None:
+    jobs = Jobs()
+    jobs.start("me", lambda progress: time.sleep(0.6) or 7, "Sleeping")
+    job = jobs.of("me")
+    assert job is not None
+    assert all(words.startswith("Sleeping") for words in job.watch())
+    assert job.result == 7

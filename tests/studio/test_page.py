@@ -147,6 +147,13 @@ def test_marks_that_are_none_are_told(events: Page, mark: Any) -> None:
     assert session.now == Work()
 
 
+def test_undo_and_redo_of_nothing_do_nothing(events: Page) -> None:
+    who, session = events.named_session("")
+    for verb in (events.redo, events.undo, events.redo):
+        events.doing(verb)(who, EDITED)
+        assert session.now == Work()
+
+
 def test_the_map_names_what_is_under_the_pointer(events: Page) -> None:
     who, _ = events.named_session("")
     told = events.part_map(who, {"asks": "a picture"})

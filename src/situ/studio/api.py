@@ -44,7 +44,8 @@ def add_api(page: Page, heavy: str) -> None:
         work = Work(int(seed), part=part)
         session = Session(studio.workspace, work)
         name = studio.regions.read(part, session.folder)
-        return studio.find(session, work, studio.region(session, name), method, silent)
+        region = studio.region(session, name)
+        return page.jobs.alone(lambda: studio.find(session, work, region, method, silent))
 
     with gr.Column(visible=False):
         seed, truncation, apply = gr.Number(), gr.Number(), gr.JSON()

@@ -45,6 +45,9 @@ def build(page: Page) -> gr.Blocks:
         add_api(page, HEAVY)  # first, as events of the page would take the names otherwise
         arrived = blocks.load(told(page.arrive), kept, [kept, who, *layout.everything], **QUICK)
         _new_picture(page, layout, who, arrived)
+        here = [who, layout.canvas.view]
+        followed = arrived.success(page.follow, here, layout.everything, concurrency_limit=None, **QUICK)
+        _new_picture(page, layout, who, followed)
         blocks.load(told(page.chooser), None, layout.picture.chooser, **QUICK)
         _wire_canvas(page, layout, who)
         _wire_edit(page, layout, who)
@@ -66,8 +69,8 @@ def _wire_canvas(page: Page, layout: Layout, who: Any) -> None:
     canvas.surface.focus(told(page.part_map), [who, canvas.surface], canvas.surface, **NEWEST)
     canvas.surface.select(told(page.mark), [*here, canvas.surface], layout.everything, **NEWEST)
     for button, change in (
-        (canvas.undo, lambda session: session.undo() and None),
-        (canvas.redo, lambda session: session.redo() and None),
+        (canvas.undo, page.undo),
+        (canvas.redo, page.redo),
         (canvas.reset, lambda session: replace(session.now, stack=())),
     ):
         button.click(page.doing(change), here, layout.everything, **QUICK)

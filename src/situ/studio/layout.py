@@ -206,12 +206,14 @@ def _edit() -> EditTab:
     slots = [_slot(i + 1) for i in range(MOST)]
     two = _pad()
     gr.Markdown(
-        f"**Directions.** Click one to add it: less of it on the left, more on the right. {UNIT}", elem_classes="quiet"
+        f"**Directions.** Click one to add it: less of it on the left, more on the right. {UNIT} Gain is how much more "
+        "the part changes than the rest.",
+        elem_classes="quiet",
     )
     with gr.Row():
         part = gr.Dropdown([ALL], value=ALL, label="Part", min_width=90)
         method = gr.Dropdown([ALL], value=ALL, label="Method", min_width=90)
-        gain = gr.Number(0, label="Gain from", minimum=0, min_width=80, info="inside over outside")
+        gain = gr.Number(0, label="Gain from", minimum=0, min_width=80)
     gallery = shelf("Directions", "library")
     with gr.Accordion("Rename, delete, import", open=False):
         name, new_name = gr.Textbox(label="Direction", placeholder="its name"), gr.Textbox(label="New name")
@@ -261,7 +263,8 @@ def _picture() -> PictureTab:
     gr.Markdown("Choose a picture, or bring your own photo below.", elem_classes="quiet")
     chooser = shelf("Choose a picture", "chooser")
     more = gr.Button("Others", size="sm")
-    upload = gr.Image(label="Your photo", type="filepath", sources=["upload"], height=170, elem_id="upload")
+    # a file, not a picture: our own reader opens it
+    upload = gr.File(label="Your photo", type="filepath", file_types=["image"], height=130, elem_id="upload")
     face = gr.Number(0, label="Face", precision=0, minimum=0, visible=False, info="of the photo, from 0")
     return PictureTab(seed, truncation, chooser, more, upload, face)
 

@@ -3,6 +3,7 @@
 `who` is a session's name, which the server keeps: no request can name another's.
 """
 
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from situ.core.progress import Progress
 from situ.studio.cards import Card, data_address
 from situ.studio.comparison import comparable
 from situ.studio.exports import Export, read_stack
-from situ.studio.jobs import Jobs
+from situ.studio.jobs import Job, Jobs
 from situ.studio.kept import Kept
 from situ.studio.layout import ALL, VIEWS
 from situ.studio.session import MOST, Session, Work, open_session
@@ -38,6 +39,11 @@ COMPUTING = "Computing the picture ..."
 Change = Callable[..., Work | None]  # of a session, and the values of controls
 
 
+def plain(error: SituError) -> str:
+    """An error in words, without the folders that files pass through."""
+    return re.sub(r"""(?:/[^/'"]*?)*?/passing/[0-9a-f]{16,}/""", "", str(error))
+
+
 def told(verb: Callable[..., Any]) -> Callable[..., Any]:
     """A verb that cannot do it says why, and the page stays as it was."""
 
@@ -46,7 +52,7 @@ def told(verb: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return verb(*values, **named)
         except SituError as error:
-            raise gr.Error(str(error), duration=12, print_exception=False) from None
+            raise gr.Error(plain(error), duration=12, print_exception=False) from None
 
     return guarded
 
@@ -199,6 +205,16 @@ class Page:
                 raise
 
         return told(event)
+
+    @staticmethod
+    def undo(session: Session) -> None:
+        """Back, where there is anything to go back to."""
+        session.undo()
+
+    @staticmethod
+    def redo(session: Session) -> None:
+        """Forth again, where anything was taken back."""
+        session.redo()
 
     def surprise(self, session: Session) -> Work:
         """Any picture."""
@@ -403,18 +419,30 @@ class Page:
         ended: Callable[[Any], list[Any]],
         waiting: list[Any],
     ) -> Iterator[list[Any]]:
-        session = self.session(who)
-        job = self.jobs.start(who, lambda progress: run(session, progress))
+        try:
+            job = self.jobs.start(who, lambda progress: run(self.session(who), progress), doing)
+        except SituError as error:
+            raise gr.Error(str(error), duration=12, print_exception=False) from None
+        yield from self._watched(job, ended, waiting)
+
+    def _watched(self, job: Job[Any], ended: Callable[[Any], list[Any]], waiting: list[Any]) -> Iterator[list[Any]]:
         try:
             for words in job.watch():
-                yield [*waiting, f"{doing}: {words}"]
+                yield [*waiting, words]
             yield ended(job.result)
         except KeyboardInterrupt:
             yield [*waiting, "Stopped before there was anything to keep."]
         except SituError as error:
-            yield [*waiting, f"**That did not work:** {error}"]
-        finally:
-            self.jobs.end(who)
+            yield [*waiting, f"**That did not work:** {plain(error)}"]
+
+    def follow(self, who: str, view: str) -> Iterator[list[Any]]:
+        """Somebody who loaded the page anew sees the job that they left under way."""
+        job = self.jobs.of(who)
+        if job is not None:
+            waiting = [gr.skip()] * self.outputs
+            yield from self._watched(job, lambda _: self.refreshed(who, view, f"{job.doing}: done."), waiting)
+        else:
+            yield [gr.skip()] * (self.outputs + 1)
 
     def find(self, who: str, how: str, *filters: Any) -> Iterator[list[Any]]:
         """Directions of the region that is chosen."""
@@ -450,12 +478,12 @@ class Page:
             return
 
         def run(session: Session, progress: Progress) -> tuple[str, int, str]:
-            return self.studio.invert(session, Path(path), "refined", progress)
+            found = self.studio.invert(session, Path(path), "refined", progress)
+            session.do(replace(session.now, photo=found[0], face=0))
+            return found
 
         def ended(found: tuple[str, int, str]) -> list[Any]:
-            name, faces, words = found
-            session = self.session(who)
-            session.do(replace(session.now, photo=name, face=0))
+            _, faces, words = found
             more = f" {faces} faces; the first is shown." if faces > 1 else ""
             return self.refreshed(who, view, f"Your photo is in: {words}.{more}")
 
