@@ -13,7 +13,7 @@ BOXES = (Box(4, 4, 8, 8), Box(12, 10, 6, 10))
 METHODS = {
     "natural": LELSD(space="w+:2-4", samples=20, batch=5, k=2, max_pictures=4),
     "as coded": LELSD.as_coded(space="w+:2-4", samples=10, batch=5, k=2, alternate=True),
-    "patient": LELSD(space="w+:2-4", samples=200, batch=4, patience=1, lr=1e-4),
+    "patient": LELSD(space="w+:2-4", samples=200, batch=4, patience=1, lr=3.0, optimizer="adam", start="random"),
 }
 
 
