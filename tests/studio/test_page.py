@@ -75,6 +75,17 @@ def test_a_quick_model_shows_each_position(events: Page) -> None:
     assert np.abs(one - two).max() > 20
 
 
+def test_previews_of_a_slow_model_come_one_after_the_other(events: Page, slow: list[float]) -> None:
+    who, session = events.named_session("")
+    events.refreshed(who, EDITED)
+    assert events.studio.slow
+    coming = events.shelving(who, "mouth", "all", 0.0)
+    made = [sum(bool(card["src"]) for card in next(coming)[0]) for _ in range(3)]
+    assert made == [0, 1, 2]
+    session.do(Work(seed=9))
+    assert not list(coming)  # another picture: those of this one are wanted no more
+
+
 def test_a_control_is_not_moved_under_the_hand(events: Page) -> None:
     who, session = events.named_session("")
     session.do(Work(seed=3).added("hair-1").added("mouth-1"))

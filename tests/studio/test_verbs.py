@@ -175,6 +175,25 @@ def test_a_photo_comes_in_is_edited_and_put_back(studio: Studio, session: Sessio
         studio.invert(session, tmp_path / "none.png", "encoder", silent)
 
 
+def test_of_two_faces_the_command_line_edits_the_chosen_one(
+    studio: Studio, session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photo = torch.full((3, 160, 300), 0.3)
+    faces = render(sample_factors(2, torch.Generator().manual_seed(5_000_004)), 128).images
+    photo[:, 16:144, 10:138], photo[:, 16:144, 160:288] = faces
+    save_image(photo, tmp_path / "two.png")
+    name, count, _ = studio.invert(session, tmp_path / "two.png", "encoder", silent)
+    assert count == 2
+    work = Work(photo=name, face=1).added("hair-1", 2.0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", shlex.split(studio.command(session, work)))
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert not stop.value.code
+    ours = np.asarray(studio.finished(session, work)).astype(int)
+    assert np.abs(ours - np.asarray(Image.open("edited.png")).astype(int)).max() <= 1
+
+
 def test_what_is_taken_away(studio: Studio, session: Session, tmp_path: Path) -> None:
     work = Work(seed=1).added("hair-1", 2.0)
     with pytest.raises(DirectionError, match="add another to the stack"):

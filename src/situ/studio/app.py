@@ -60,7 +60,7 @@ def build(page: Page) -> gr.Blocks:
 
 def _new_picture(page: Page, layout: Layout, who: Any, event: Any) -> None:
     """After another picture was chosen, the library is shown on that."""
-    event.success(told(page.shelves), [who, *layout.filters], layout.shelves, **QUICK)
+    event.success(page.shelving, [who, *layout.filters], layout.shelves, **QUICK)
 
 
 def _wire_canvas(page: Page, layout: Layout, who: Any) -> None:
@@ -91,8 +91,9 @@ def _wire_edit(page: Page, layout: Layout, who: Any) -> None:
             (slot.remove.click, [], lambda s, i=i: s.now.without(i)),
         ):
             event(page.doing(change), [*here, *value], layout.everything, **QUICK)
+    tab.export.click(told(page.export), tab.name, tab.exported, **QUICK)
     tab.gallery.select(page.add, here, layout.everything, **QUICK)
-    shelves = told(page.shelves)
+    shelves = page.shelving
     gr.on([each.input for each in layout.filters], shelves, [who, *layout.filters], layout.shelves, **QUICK)
     for event, verb, values in (
         (tab.rename.click, page.rename, [tab.name, tab.new_name]),

@@ -67,6 +67,8 @@ class EditTab:
     new_name: Any
     rename: Any
     delete: Any
+    export: Any
+    exported: Any
     imported: Any
 
 
@@ -127,7 +129,7 @@ class Layout:
     @property
     def shelves(self) -> list[Any]:
         """What is shown of the library, and what it offers to choose from, in the order of `Page.shelves`."""
-        return [self.edit.gallery, self.edit.part, self.edit.method, self.find.first, self.find.second]
+        return [self.edit.gallery, self.edit.part, self.edit.method, self.edit.name, self.find.first, self.find.second]
 
     @property
     def filters(self) -> list[Any]:
@@ -183,13 +185,13 @@ def _slot(number: int) -> Slot:
     with gr.Column(visible=False, elem_classes="edit", variant="compact") as box:
         strength = gr.Slider(-5, 5, 0, step=0.05, label="", interactive=True, elem_id=f"strength-{number}")
         with gr.Row(elem_classes="small", equal_height=True):
-            on = gr.Checkbox(True, label="On", min_width=60, container=False, scale=1)
+            on = gr.Checkbox(True, label="On", min_width=56, container=False, scale=1)
             layers = gr.Textbox(
-                "", label=f"Layers of edit {number}", placeholder="all layers, or 4-7", min_width=110, container=False,
+                "", label=f"Layers of edit {number}", placeholder="layers: all, or 4-7", min_width=96, container=False,
                 scale=2,
             )  # fmt: skip
             up = gr.Button("Up", size="sm", min_width=50, scale=1)
-            remove = gr.Button("Remove", size="sm", min_width=70, scale=1)
+            remove = gr.Button("Remove", size="sm", min_width=64, scale=1)
     return Slot(box, strength, layers, on, up, remove)
 
 
@@ -215,12 +217,13 @@ def _edit() -> EditTab:
         method = gr.Dropdown([ALL], value=ALL, label="Method", min_width=90)
         gain = gr.Number(0, label="Gain from", minimum=0, min_width=80)
     gallery = shelf("Directions", "library")
-    with gr.Accordion("Rename, delete, import", open=False):
-        name, new_name = gr.Textbox(label="Direction", placeholder="its name"), gr.Textbox(label="New name")
+    with gr.Accordion("Rename, delete, export, import", open=False):
+        name, new_name = gr.Dropdown([], value=None, label="Direction"), gr.Textbox(label="New name")
         with gr.Row():
-            rename, delete = gr.Button("Rename", size="sm"), gr.Button("Delete", size="sm")
+            rename, delete, export = (gr.Button(word, size="sm") for word in ("Rename", "Delete", "Export"))
+        exported = gr.File(label="Here it is", interactive=False, visible=False, height=110)
         imported = gr.File(label="Direction file (.safetensors)", file_types=[".safetensors"], height=110)
-    return EditTab(slots, two, part, method, gain, gallery, name, new_name, rename, delete, imported)
+    return EditTab(slots, two, part, method, gain, gallery, name, new_name, rename, delete, export, exported, imported)
 
 
 def _find(parts: Sequence[str], methods: Sequence[str], words: bool) -> FindTab:
@@ -249,8 +252,8 @@ def _find(parts: Sequence[str], methods: Sequence[str], words: bool) -> FindTab:
             elem_classes="quiet",
         )
         with gr.Row():
-            first = gr.Dropdown(list(methods), value="resefa", label="This", min_width=100)
-            second = gr.Dropdown(list(methods), value="lelsd", label="With that", min_width=100)
+            first = gr.Dropdown(list(methods), value="resefa", label="First", min_width=100)
+            second = gr.Dropdown(list(methods), value="lelsd", label="Second", min_width=100)
         compare = gr.Button("Compare", size="sm")
         compared = gr.Image(label="Edits of equal size", interactive=False, visible=False, elem_id="compared")
     return FindTab(part, method, find, stop, clusters, look, sheet, first, second, compare, compared)

@@ -58,7 +58,8 @@ class Library:
         path = self._paths().get(name)
         item = self._read(path) if path else None
         if item is None:
-            raise DirectionError(f'no direction "{name}" in the library: it may have been deleted')
+            what = f'no direction "{name}" in the library: it may have been deleted' if name else "choose a direction"
+            raise DirectionError(what)
         return item
 
     def _paths(self) -> dict[str, Path]:

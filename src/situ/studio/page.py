@@ -4,6 +4,7 @@
 """
 
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -144,8 +145,22 @@ class Page:
         }
         return [gr.update(visible=True), *(gr.update(choices=choices, value=i) for i in (a, b)), value]
 
-    def shelves(self, who: str, part: str, method: str, gain: float | None) -> list[Any]:
-        """The library on the current picture, and what there is to filter by and to compare."""
+    def shelving(self, who: str, part: str, method: str, gain: float | None) -> Iterator[list[Any]]:
+        """The shelves; on a slow model one preview after the other, as long as the picture is the same."""
+        if self.studio.slow:
+            picture = self.studio.picture_name(self.session(who))
+            for most in range(PREVIEWS):
+                yield self.shelves(who, part, method, gain, most)
+                if self.studio.picture_name(self.session(who)) != picture:
+                    return
+        yield self.shelves(who, part, method, gain)
+
+    def shelves(self, who: str, part: str, method: str, gain: float | None, most: int | None = None) -> list[Any]:
+        """The library on the current picture, and what there is to filter by and to compare.
+
+        Args:
+            most: previews that may be made; the others are left blank.
+        """
         session = self.session(who)
         library = self.studio.library
         every = library.items()
@@ -155,9 +170,10 @@ class Page:
         )
         rivals = [*comparable(self.studio.pack), *(item.name for item in every)]
         return [
-            self.studio.previews(session, session.now, wanted[:PREVIEWS]),
+            self.studio.previews(session, session.now, wanted[:PREVIEWS], most),
             gr.update(choices=[ALL, *parts], value=part if part in parts else ALL),
             gr.update(choices=[ALL, *methods], value=method if method in methods else ALL),
+            gr.update(choices=[item.name for item in every]),
             *[gr.update(choices=rivals)] * 2,
         ]
 
@@ -179,8 +195,9 @@ class Page:
         """Make what everybody sees first, before anybody has come."""
         nobody = Session(self.studio.workspace)
         self.studio.pictures(nobody, nobody.now)
-        self.chooser()
-        self.studio.previews(nobody, nobody.now, self.studio.library.items()[:PREVIEWS])
+        if not self.studio.slow:
+            self.studio.previews(nobody, nobody.now, self.studio.library.items()[:PREVIEWS])
+            self.chooser()
 
     def others(self, truncation: float) -> list[Card]:
         """Other pictures to choose from."""
@@ -396,14 +413,23 @@ class Page:
 
         return told(event)
 
-    def rename(self, session: Session, name: str, new: str) -> str:
-        got = self.studio.library.rename(name.strip(), new)
-        session.rename(name.strip(), got)
+    def rename(self, session: Session, name: str | None, new: str) -> str:
+        if not new.strip():
+            raise SituError("give the direction a new name")
+        got = self.studio.library.rename(name or "", new)
+        session.rename(name or "", got)
         return f"Now called {got}."
 
-    def delete(self, session: Session, name: str) -> str:
-        self.studio.library.remove(name.strip())
-        used = any(entry.direction == name.strip() for entry in session.now.stack)
+    def export(self, name: str | None) -> Any:
+        """The file of a direction, to take away."""
+        item = self.studio.library.item(name or "")
+        place = Path(self.folder()) / item.path.name
+        shutil.copyfile(item.path, place)
+        return gr.update(value=str(place), visible=True)
+
+    def delete(self, session: Session, name: str | None) -> str:
+        self.studio.library.remove(name or "")
+        used = any(entry.direction == name for entry in session.now.stack)
         return f"Deleted {name}." + (" It does nothing in the stack any more: remove it there." if used else "")
 
     def bring_in(self, session: Session, path: str | None) -> str:
@@ -453,9 +479,9 @@ class Page:
 
         def ended(names: list[str]) -> list[Any]:
             words = f"Found {', '.join(names)}: choose one under Edit." if names else "Nothing was found."
-            return [*self.shelves(who, *filters), words]
+            return [*self.shelves(who, *filters, most=2 if self.studio.slow else None), words]
 
-        yield from self._job(who, "Finding directions", run, ended, [gr.skip()] * 5)
+        yield from self._job(who, "Finding directions", run, ended, [gr.skip()] * 6)
 
     def compare(self, who: str, first: str | None, second: str | None) -> Iterator[list[Any]]:
         """Two methods or directions on the same pictures."""

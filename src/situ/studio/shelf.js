@@ -19,7 +19,7 @@ const draw = () => {
     const [picture, title, more] = button.children;
     button.dataset.name = name;
     button.title = note ? `${name}: ${note}` : name;
-    if (picture.getAttribute("src") !== src) picture.src = src;
+    if (picture.getAttribute("src") !== src) src ? (picture.src = src) : picture.removeAttribute("src");
     title.textContent = name;
     more.textContent = note;
   });

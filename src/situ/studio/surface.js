@@ -280,7 +280,7 @@ let rest = 0;
 document.addEventListener("keyup", ({ target }) => {
   if (!target.matches?.(".edit input[type=range]")) return;
   clearTimeout(rest);
-  rest = setTimeout(() => target.dispatchEvent(new PointerEvent("pointerup")), 400);
+  rest = setTimeout(() => target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true })), 400);
 });
 
 choose("part");

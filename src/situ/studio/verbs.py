@@ -64,6 +64,11 @@ MEMORY: Mapping[str, tuple[int, int]] = {
 _Terms = frozenset[tuple[str, float]]  # an edit: the keys of its directions and their strengths
 
 
+def _face_file(photo: str, face: int) -> str:
+    """Name of the file with the code of one face of a photo."""
+    return f"{photo}-face-{face}.safetensors"
+
+
 def _parted(terms: _Terms, keys: set[str]) -> tuple[dict[str, float], _Terms]:
     """The strengths of some directions of an edit, and the rest of it."""
     return {k: s for k, s in terms if k in keys}, frozenset((k, s) for k, s in terms if k not in keys)
@@ -136,13 +141,15 @@ class Studio:
         generator, latents = self.pack.generator, self.latents(session, work)
         first = min((generator.first_step(d.subspace) for d, _ in edit.terms), default=0)
         with torch.no_grad():
-            before = self._kept(self._name(session, work), latents, first)
             started = time.monotonic()
+            known = (self._name(session, work), first) in self._states
+            before = self._kept(self._name(session, work), latents, first)
+            started = time.monotonic() if edit.terms else started
             after = generator.synthesize(edit.apply(generator, latents), resume=before.state) if edit.terms else before
             if not after.images.isfinite().all():
                 raise DirectionError("the edited picture leaves what numbers can hold: lower the strength")
             pair = torch.cat([before.images, after.images]).clamp(-1, 1)
-        if edit.terms:
+        if edit.terms or not known:
             self._took.append(time.monotonic() - started)
         return pair
 
@@ -180,6 +187,10 @@ class Studio:
         """Of a picture, for what is kept of it."""
         own = f"{session.folder.name} {work.photo} {work.face}" if work.photo else f"{work.seed} {work.truncation}"
         return f"picture {own}"
+
+    def picture_name(self, session: Session) -> str:
+        """Another for every picture, whatever is done to it."""
+        return self._name(session, session.now)
 
     def _kept(self, name: str, latents: Latents, first: int) -> Synthesis:
         """The unedited picture and the state before a step, computed once for each."""
@@ -270,10 +281,14 @@ class Studio:
 
     # directions
 
-    def previews(self, session: Session, work: Work, items: Sequence[Item]) -> list[Card]:
-        """Each direction on the current picture, both ways, side by side."""
+    def previews(self, session: Session, work: Work, items: Sequence[Item], most: int | None = None) -> list[Card]:
+        """Each direction on the current picture, both ways, side by side.
+
+        Args:
+            most: make those of the first ones alone; the others are left blank where they were not made before.
+        """
         name = self._name(session, work)
-        missing = [item for item in items if (name, item.direction.key) not in self._previews]
+        missing = [item for item in items[:most] if (name, item.direction.key) not in self._previews]
         edits = [Edit(((item.direction, s * PREVIEW),)) for item in missing for s in (-1, 1)]
         if edits:
             images = synthesize_edits(self.pack.generator, self.latents(session, work), edits)[0].clamp(-1, 1)
@@ -343,6 +358,9 @@ class Studio:
         name = f"photo-{count + 1}.png"
         cut.photo.save(session.folder / name)
         found.inversion.save(session.folder / f"{name}.safetensors")
+        if len(found.inversion) > 1:  # of each face alone, for the command line
+            for face in range(len(found.inversion)):
+                found.inversion[face : face + 1].save(session.folder / _face_file(name, face))
         with torch.no_grad():
             images = self.pack.generator.synthesize(found.inversion.latents).images.clamp(-1, 1)
         figures = reconstruction(self.pack, cut.pictures, images)
@@ -431,7 +449,9 @@ class Studio:
         words = ["situ", "edit", "--model", self.model]
         if work.photo:
             place = session.folder / work.photo
-            words += ["--photo", str(place), "--latents", f"{place}.safetensors"]
+            alone = session.folder / _face_file(work.photo, work.face)
+            codes = alone if alone.is_file() else f"{place}.safetensors"
+            words += ["--photo", str(place), "--latents", str(codes)]
         else:
             words += ["--seed", str(work.seed), "--truncation", f"{work.truncation:g}"]
         for entry in work.stack:
