@@ -70,14 +70,16 @@ def test_the_report_is_strict_and_says_how_it_was_made(tmp_path: Path) -> None:
     )
     printed = Table("published", "Printed", ("method", "FID"), (("a", 3.0),), "a paper, table 1")
     told = Told("b", "A bench", "Does it?", "situ bench b", SETTINGS, (printed,), 1.5, quick=True)
-    claims = [Claim("It does", "a paper", None, "no numbers"), Claim("It is", "a paper", True, "1")]
+    claims = [Claim(f"It is {holds}", "a paper", holds, "1") for holds in (None, True, False)]
     outcome = Outcome([table], claims, {"curves": Figure()}, {"sheet": Image.new("RGB", (4, 4))}, ["a note"])
     write_outcome(tmp_path, told, outcome)
     report = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert report["tables"][0]["rows"] == [["a", {"mean": 1, "low": None, "high": 2, "n": 1}, None]]
     assert report["published"][0]["source"] == "a paper, table 1"
-    assert [claim["verdict"] for claim in report["claims"]] == ["undecided", "holds"]
+    assert [claim["verdict"] for claim in report["claims"]] == ["undecided", "holds", "does not hold"]
     assert report["command"] == "situ bench b"
+    assert report["quick"] is True
+    assert report["notes"] == ["a note"]
     assert {"cores", "torch", "date"} <= set(report["machine"])
     assert report["pictures"] == ["curves.png", "curves.svg", "sheet.png"]
     assert {path.name for path in tmp_path.iterdir()} == {*report["pictures"], "report.json", "shares.csv"}

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from situ.bench.searches import Searches, clock, ranked, regions_of_bench, sampled, timed_derivatives
+from situ.bench import searches
+from situ.bench.run import MEASURED
+from situ.bench.searches import SELECTION, Searches, clock, ranked, regions_of_bench, sampled, timed_derivatives
 from situ.core.errors import DirectionError, RegionError
 from situ.core.jacobian import Rows, jacobian
 from situ.core.latents import Subspace
@@ -35,19 +37,19 @@ def test_a_search_is_made_once_and_found_again(tmp_path: Path, monkeypatch: pyte
 
 
 def test_other_settings_and_seeds_are_other_searches(tmp_path: Path) -> None:
-    searches = Searches(PACK, "tiles", tmp_path, quick=False)
-    searches.find("random", REGIONS, TILES[0], 0)
-    searches.find("random", REGIONS, TILES[0], 1)
-    searches.find("random", REGIONS, TILES[0], 1, {"k": 2})
-    assert len(searches.cells) == 3
+    kept = Searches(PACK, "tiles", tmp_path, quick=False)
+    kept.find("random", REGIONS, TILES[0], 0)
+    kept.find("random", REGIONS, TILES[0], 1)
+    kept.find("random", REGIONS, TILES[0], 1, {"k": 2})
+    assert len(kept.cells) == 3
 
 
 def test_methods_that_serve_all_parts_search_once(tmp_path: Path) -> None:
-    searches = Searches(PACK, "tiles", tmp_path, quick=False)
+    kept = Searches(PACK, "tiles", tmp_path, quick=False)
     for tile in REGIONS:
-        found = searches.find("ganspace", REGIONS, tile, 0)
+        found = kept.find("ganspace", REGIONS, tile, 0)
         assert found.best.region == tile
-    assert len(searches.cells) == 1
+    assert len(kept.cells) == 1
 
 
 def test_a_method_that_cannot_leaves_its_reason(tmp_path: Path) -> None:
@@ -69,6 +71,26 @@ def test_ranked_directions_have_one_unit_and_leave_out_what_changes_nothing() ->
     for direction in (d for directions in found for d in directions):
         moved = GAN.synthesize(direction.apply(GAN, codes, 1.0)).images
         assert float(PACK.distance.between(GAN.synthesize(codes).images, moved).mean()) == pytest.approx(0.02, rel=0.3)
+
+
+def test_ranking_is_on_pictures_of_its_own_and_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, sides, draw, edit = [], [], searches.sampled, searches.edited_images
+
+    def sampled_of(pack: Pack, n: int, seed: int):
+        seeds.append(seed)
+        return draw(pack, n, seed)
+
+    def edited(generator, direction, region, latents, strength):
+        sides.append(strength)
+        return edit(generator, direction, region, latents, strength)
+
+    monkeypatch.setattr(searches, "sampled", sampled_of)
+    monkeypatch.setattr(searches, "edited_images", edited)
+    rows = ReSeFa(space="w", k=1).find(GAN, list(REGIONS.values()), torch.Generator().manual_seed(0))
+    ranked(PACK, list(REGIONS.values()), rows)
+    assert seeds == [SELECTION]
+    assert not MEASURED <= SELECTION < MEASURED + 100_000, "no seed of a bench measures on them"
+    assert sides == [1.0, -1.0] * 2
 
 
 def test_derivatives_are_timed_apart() -> None:

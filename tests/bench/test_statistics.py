@@ -15,6 +15,8 @@ def test_intervals_hold_the_true_mean_about_as_often_as_they_say() -> None:
     held = sum(each.low <= 2.0 <= each.high for each in found)
     assert 88 <= held <= 99
     assert all(each.low < each.mean < each.high and each.n == 30 for each in found)
+    widths = [each.high - each.low for each in found]
+    assert np.mean(widths) == pytest.approx(2 * 1.96 / math.sqrt(30), rel=0.15)
 
 
 def test_pairs_find_what_their_spread_would_hide() -> None:
@@ -28,7 +30,7 @@ def test_pairs_find_what_their_spread_would_hide() -> None:
 
 
 def test_pictures_without_a_number_are_left_out() -> None:
-    assert interval([1.0, math.nan, 3.0]).n == 2
+    assert interval([1.0, math.nan, 3.0, math.inf]).n == 2
     assert paired([1.0, math.nan, 3.0, 4.0], [0.0, 1.0, math.nan, 2.0]).mean == 1.5
     assert interval_or_none([math.nan]) is None
     with pytest.raises(SituError, match="got none"):
@@ -58,6 +60,9 @@ def test_verdicts() -> None:
     assert verdict([above, across]) is None
     assert verdict([across, below]) is False
     assert verdict([]) is None
+    hardly = Interval(-0.5, -1.0, 0.1, 9)
+    assert not hardly.below_zero, "the whole interval counts, not the mean"
+    assert verdict([hardly]) is None
 
 
 def test_a_statistic_of_sets_has_the_standard_error_around_it() -> None:
