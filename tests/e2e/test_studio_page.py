@@ -167,6 +167,9 @@ def test_a_search_is_stopped_and_keeps_what_it_has(
     page.get_by_label(re.compile("Careful")).check()
     page.get_by_role("button", name="Find directions here").click()
     page.wait_for_selector("#said >> text=/[1-9][0-9]* %/", timeout=READY)
+    page.reload()  # the search goes on, and is shown again
+    page.wait_for_selector("#said >> text=/[1-9][0-9]* %/", timeout=READY)
+    page.get_by_role("tab", name="Find").click()
     page.get_by_role("button", name="Stop and keep").click()
     page.wait_for_selector("#said >> text=/Found|Stopped before/", timeout=READY)
     page.get_by_role("button", name="Surprise me").click()  # the page is as usable as before

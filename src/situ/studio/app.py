@@ -119,7 +119,7 @@ def _wire_find(page: Page, layout: Layout, who: Any) -> None:
     tab.part.input(page.choose_region, [*here, tab.part], layout.everything, **QUICK)
     tab.find.click(page.find, [who, tab.method, *layout.filters], [*layout.shelves, said], **LONG)
     tab.stop.click(page.stop, who, said, queue=False, **PRIVATE)
-    tab.look.click(page.find_clusters, [who, tab.clusters], [tab.sheet, said], **LONG)
+    tab.look.click(page.find_clusters, [who, tab.clusters], [tab.sheet, layout.canvas.surface, said], **LONG)
     tab.sheet.select(page.choose_cluster, here, layout.everything, **QUICK)
     tab.compare.click(page.compare, [who, tab.first, tab.second], [tab.compared, said], **LONG)
 

@@ -255,7 +255,10 @@ def _find(parts: Sequence[str], methods: Sequence[str], words: bool) -> FindTab:
             first = gr.Dropdown(list(methods), value="resefa", label="First", min_width=100)
             second = gr.Dropdown(list(methods), value="lelsd", label="Second", min_width=100)
         compare = gr.Button("Compare", size="sm")
-        compared = gr.Image(label="Edits of equal size", interactive=False, visible=False, elem_id="compared")
+        compared = gr.Image(
+            label="Edits of equal size", show_label=False, interactive=False, visible=False, elem_id="compared",
+            buttons=["fullscreen", "download"],
+        )  # fmt: skip
     return FindTab(part, method, find, stop, clusters, look, sheet, first, second, compare, compared)
 
 

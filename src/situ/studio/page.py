@@ -368,9 +368,11 @@ class Page:
             return self.studio.cluster_sheet(session, session.now, k)
 
         def ended(cards: list[Card]) -> list[Any]:
-            return [cards, "Choose one of the clusters as the region."]
+            # the map of parts is of other parts now, where the model has none of its own
+            parts = gr.skip() if self.studio.pack.segmenter else {"map": "", "parts": [], "of": ""}
+            return [cards, parts, "Choose one of the clusters as the region."]
 
-        yield from self._job(who, "Looking for clusters", run, ended, [gr.skip()])
+        yield from self._job(who, "Looking for clusters", run, ended, [gr.skip()] * 2)
 
     # the library
 

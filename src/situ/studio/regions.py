@@ -44,7 +44,7 @@ class Regions:
             words: the place of a segmenter that goes by words (CLIPSeg): see `open_segmenter`.
         """
         self.pack, self.folder, self.words = pack, folder, words
-        self._spoken: Kept[str, Segmenter] = Kept(4, 2**30)
+        self._spoken: Kept[str, Segmenter] = Kept(2, 2**30)
         self._clusters: Kept[int, ClusterSegmenter] = Kept(4, 2**26)
 
     @property

@@ -69,9 +69,10 @@ const ask = () => {
 
 const read = () => {
   const { map, parts, of } = props.value ?? {};
+  if (!of) asked = ""; // what the parts are has changed
   if (!map) {
     labels = null;
-    return draw();
+    return tell();
   }
   const picture = new Image();
   picture.onload = () => {
@@ -94,7 +95,8 @@ const under = () => {
 
 const tell = () => {
   const part = tool === "part" ? under() : -1;
-  const text = part >= 0 ? labels.parts[part] : hints[tool];
+  const none = tool === "part" && props.value?.of && !props.value.map;
+  const text = part >= 0 ? labels.parts[part] : none ? "No parts are known: box or brush the place." : hints[tool];
   if (words.textContent !== text) words.textContent = text;
   element.dataset.part = part >= 0 ? text : "";
   draw();
