@@ -20,7 +20,16 @@ from situ.bench import (
 )
 from situ.bench.experiment import Cells, Claim
 from situ.bench.magec_comparisons import claim, differences
-from situ.bench.magec_editors import ATTRIBUTES, GANSPACE, INTERPOLATION, STYLEFLOW, Editor, editors_of, ganspace_edits
+from situ.bench.magec_editors import (
+    ATTRIBUTES,
+    GANSPACE,
+    INTERPOLATION,
+    STYLEFLOW,
+    Editor,
+    _flowed,
+    editors_of,
+    ganspace_edits,
+)
 from situ.bench.magec_inversions import (
     ENCODER,
     FULL,
@@ -42,6 +51,7 @@ from situ.core.errors import InversionError, SituError
 from situ.core.inversion import Inversion, invert
 from situ.core.latents import Latents
 from situ.core.progress import silent
+from situ.discovery.styleflow import FittedStyleFlow
 from situ.inversion.descriptors import Attributes
 from situ.inversion.magec import AttributeEditor, attribute_magec, save_link
 from situ.inversion.optimization import Optimization
@@ -296,10 +306,10 @@ def test_realism_and_t_are_means_over_edits_towards_what_is_not_shown(pack: Pack
     cell = magec_editability.measured(run, photos, found, still)
     assert cell["t"] == [0.0] * 4
     changed = codes_of(seed=6)
-    moving = Editor({"red": lambda latents: changed.latents, "green": lambda latents: latents}, attributes=True)
+    moving = Editor({"red": lambda latents: latents, "green": lambda latents: changed.latents}, attributes=True)
     cell = magec_editability.measured(run, photos, found, moving)
-    rise = (read(pictures(pack, changed)) - read(pictures(pack, found)))[:, 0]
-    wanted = torch.where(shown[:, 0], -rise, rise) / 2
+    rise = (read(pictures(pack, changed)) - read(pictures(pack, found)))[:, 1]  # of the attribute that is edited
+    wanted = torch.where(shown[:, 1], -rise, rise) / 2
     torch.testing.assert_close(torch.tensor(cell["t"]), wanted)
     both = [run.realism.score(pack.distance.summary(pictures(pack, each))) for each in (changed, found)]
     torch.testing.assert_close(torch.tensor(cell["R"]), torch.stack(both).mean(dim=0))
@@ -323,6 +333,16 @@ def test_the_editors_turn_over_what_is_shown_and_go_both_ways(pack: Pack, tmp_pa
     torch.testing.assert_close((there + back) / 2, found.latents.values)
     undone = edits["component-1"].undo(edits["component-1"].apply(found.latents))
     torch.testing.assert_close(undone.values, found.latents.values)
+
+
+def test_styleflow_removes_what_is_shown_and_adds_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def edit(flow: FittedStyleFlow, latents: Latents, attribute: str, target: float) -> Latents:
+        return latents.with_values(latents.values + (10 if target == 1.0 else -10))
+
+    monkeypatch.setattr(FittedStyleFlow, "edit", edit)
+    codes, shown = codes_of().latents, torch.tensor([True, False, False, True])
+    moved = _flowed(codes, object.__new__(FittedStyleFlow), "red", shown)
+    torch.testing.assert_close(moved.values - codes.values, torch.tensor([-10.0, 10, 10, -10])[:, None].expand(4, 48))
 
 
 @dataclass(frozen=True)
@@ -446,7 +466,7 @@ def test_a_whole_table_of_a_small_model(pack: Pack, out: Path, bench: Bench, mon
 COLUMNS = (
     ["MSE", "perceptual"],
     [f"R {GANSPACE}", f"R {INTERPOLATION}"],
-    [f"ECS {GANSPACE} component-1", f"ECS {GANSPACE} component-2"],
+    [f"ECS {GANSPACE} component-1"],
 )
 
 
