@@ -62,10 +62,10 @@ def made_by(report: Mapping[str, Any]) -> str:
     """The run: command, size, machine."""
     s, m = report["settings"], report["machine"]
     seeds = ", ".join(map(str, s["search_seeds"]))
+    searches = f", searches of seeds {seeds}" if s["parts"] else ""  # where parts are searched
     return (
-        f"`{report['command']}` on {s['generator']}: {s['pictures']} pictures (seed {s['picture_seed']}), searches of "
-        f"seeds {seeds}; {m['date']}, {m['threads']} of {m['cores']} cores ({m['processor']}), Python {m['python']}, "
-        f"torch {m['torch']}."
+        f"`{report['command']}` on {s['generator']}: {s['pictures']} pictures (seed {s['picture_seed']}){searches}; "
+        f"{m['date']}, {m['threads']} of {m['cores']} cores ({m['processor']}), Python {m['python']}, torch {m['torch']}."
     )
 
 
