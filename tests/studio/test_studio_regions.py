@@ -20,6 +20,13 @@ def regions(tmp_path: Path) -> Regions:
     return Regions(PACK, tmp_path)
 
 
+def test_a_mask_is_a_file_of_the_person_alone(regions: Regions, tmp_path: Path) -> None:
+    (tmp_path / "me" / "brush-..").mkdir(parents=True)
+    Image.new("L", (8, 8), 255).save(tmp_path / "me" / "secret.png")
+    with pytest.raises(RegionError, match="nothing is painted"):
+        regions.region("brush-../../secret", tmp_path / "me")
+
+
 def painting(size: int = 256, opaque: bool = True) -> str:
     drawn = np.zeros((size, size, 4), np.uint8)
     drawn[10:30, 20:50, 3] = 255 * opaque

@@ -63,6 +63,11 @@ def _new_picture(page: Page, layout: Layout, who: Any, event: Any) -> None:
     event.success(page.shelving, [who, *layout.filters], layout.shelves, **QUICK)
 
 
+def _emptied(event: Any, taken: Any) -> None:
+    """After a file came in, or was refused, there is room for another."""
+    event.then(lambda: None, None, taken, **QUICK)
+
+
 def _wire_canvas(page: Page, layout: Layout, who: Any) -> None:
     canvas, here = layout.canvas, [who, layout.canvas.view]
     canvas.view.input(told(page.show), here, layout.seen, **QUICK)
@@ -102,6 +107,8 @@ def _wire_edit(page: Page, layout: Layout, who: Any) -> None:
     ):
         changed = event(page.library_event(verb), [*here, *values], layout.everything, **QUICK)
         changed.success(shelves, [who, *layout.filters], layout.shelves, **QUICK)
+        if values == [tab.imported]:
+            _emptied(changed, tab.imported)
 
 
 def _wire_pad(page: Page, layout: Layout, who: Any) -> None:
@@ -136,6 +143,7 @@ def _wire_picture(page: Page, layout: Layout, who: Any) -> None:
         (tab.face.submit, tab.face, lambda s, v: replace(s.now, face=int(v or 0))),
     ):
         events.append(event(page.doing(change), [*here, value], layout.everything, **QUICK))
+    _emptied(events[1], tab.upload)
     for event in events:
         _new_picture(page, layout, who, event)
     tab.more.click(told(page.others), tab.truncation, tab.chooser, **QUICK)
@@ -146,7 +154,7 @@ def _wire_export(page: Page, layout: Layout, who: Any) -> None:
     for name, button in tab.buttons.items():
         button.click(page.take(EXPORTS[name]), who, tab.file, **PRIVATE)
     loading = page.doing(page.load, "Stack loaded.")
-    tab.load.upload(loading, [who, layout.canvas.view, tab.load], layout.everything, **QUICK)
+    _emptied(tab.load.upload(loading, [who, layout.canvas.view, tab.load], layout.everything, **QUICK), tab.load)
 
 
 def serve(
