@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from situ import open_model
-from situ.bench.demo import _direction_grid
+from situ.bench.demo import direction_grid
 from situ.bench.measures import measured, random_measured
 from situ.bench.searches import Searches, regions_of_bench
 from situ.core.files import write_whole
@@ -37,7 +37,7 @@ def draw(pack: Pack, searches: Searches, name: str, path: Path) -> None:
         rng = torch.Generator().manual_seed(SEED)
         chance = random_measured(pack, best.subspace, region, held_out, 4, rng)  # pyright: ignore[reportArgumentType]
         row = {"figures": measured(pack, best, region, held_out), "random": chance}
-        sheets.append([draw_grid(_direction_grid(pack, best, row, held_out[:SHOWN]))])
+        sheets.append([draw_grid(direction_grid(pack, best, row, held_out[:SHOWN]))])
         print(f"{name}, {part}: {best.name} in {best.subspace}, inside {row['figures']['inside']:.2f}", flush=True)
     page = lay_out(sheets)
     write_whole(path, lambda place: page.save(place, quality=85, optimize=True, progressive=True))

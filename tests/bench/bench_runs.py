@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from situ.bench.experiment import Cells
-from situ.bench.run import Bench, Run, Size, run_bench
+from situ.bench.run import Asked, Bench, Run, Size, run_bench
 from situ.bench.searches import Searches
 from situ.packs.pack import Pack
 
@@ -25,7 +25,7 @@ def new_run(pack: Pack, size: Size, out: Path, quick: bool = False, say: Callabl
 def ran(bench: Bench, pack: Pack, out: Path, size: Size, quick: bool = False) -> dict[str, Any]:
     """The report of a bench on a small model."""
     bench = replace(bench, full=size, quick=size)
-    run_bench(bench, pack, pack.name, out, 0, None, quick, f"situ bench {bench.name}", silent)
+    run_bench(bench, pack, Asked(pack.name, out, quick=quick), f"situ bench {bench.name}", silent)
     return json.loads((out / bench.name / "report.json").read_text())
 
 

@@ -26,6 +26,7 @@ from situ.packs.portraits.renderer import render, sample_factors
 SITU = [sys.executable, "-m", "situ"]
 # root reads everything, whatever the permissions: it is run without that power
 PLAIN = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+SEARCHES = ["--part", "mouth", "--part", "hair", "--method", "resefa", "--method", "random", "--random", "0"]
 BAD = ("truncated", "text", "bomb", "empty", "locked")
 
 pytestmark = pytest.mark.slow
@@ -185,7 +186,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(verb: str, direction: Path,
     words = {
         "photos": ["photos", "photos", "--apply", f"{direction}:1", "--method", "encoder"],
         "invert": ["invert", *photos, "--steps", "2"],
-        "discover": "discover many --part mouth --part hair --method resefa --method random --random 0".split(" "),
+        "discover": ["discover", "many", *SEARCHES],
     }[verb]
     assert situ(tmp_path, *words, "-o", "whole")[0] == 0
     done = killed_in_the_middle(tmp_path, lambda: records(tmp_path / "cut"), *words, "-o", "cut")

@@ -141,7 +141,7 @@ def test_held_out_codes_are_drawn_apart() -> None:
 def test_ctrl_c_returns_what_is_found_so_far(stop: int) -> None:
     calls = []
 
-    def progress(done: int, total: int, message: str = "") -> None:
+    def progress(done: int | float, total: int, message: str = "") -> None:
         calls.append((done, total))
         if done == stop:
             raise KeyboardInterrupt
@@ -155,7 +155,7 @@ def test_ctrl_c_returns_what_is_found_so_far(stop: int) -> None:
 
 
 def test_ctrl_c_before_anything_is_found_stops() -> None:
-    def progress(done: int, total: int, message: str = "") -> None:
+    def progress(done: int | float, total: int, message: str = "") -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

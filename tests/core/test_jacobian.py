@@ -346,7 +346,7 @@ def test_bands_give_the_same_matrices_and_the_plan_says_how_many(calls: list[int
         calls.clear()
         told: list[tuple[int, int, str]] = []
 
-        def tell(done: int, total: int, message: str = "", told: list[tuple[int, int, str]] = told) -> None:
+        def tell(done: int | float, total: int, message: str = "", told: list[tuple[int, int, str]] = told) -> None:
             told.append((done, total, message))
 
         banded = gram_matrices(generator, latents, masks, subspace, memory=memory, progress=tell)

@@ -113,7 +113,7 @@ def test_layers_in_groups(layers: int, groups: int, sizes: list[int]) -> None:
 def stopping(after: int) -> Progress:
     seen = iter(range(10**6))
 
-    def progress(done: int, total: int, message: str = "") -> None:
+    def progress(done: int | float, total: int, message: str = "") -> None:
         if next(seen) == after:
             raise KeyboardInterrupt
 

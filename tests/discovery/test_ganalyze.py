@@ -201,7 +201,7 @@ def test_divergence_is_reported() -> None:
 
 
 def test_an_interruption_keeps_what_is_found() -> None:
-    def interrupt(done: int, total: int, message: str = "") -> None:
+    def interrupt(done: int | float, total: int, message: str = "") -> None:
         assert (total, message[:5]) == (40, "loss ")
         if done == 3:
             raise KeyboardInterrupt
@@ -212,7 +212,7 @@ def test_an_interruption_keeps_what_is_found() -> None:
         QUICK.find(TOY, BOX, seeded(), _at_once)
 
 
-def _at_once(done: int, total: int, message: str = "") -> None:
+def _at_once(done: int | float, total: int, message: str = "") -> None:
     raise KeyboardInterrupt
 
 

@@ -160,7 +160,7 @@ def test_what_a_direction_says_of_itself() -> None:
 def test_an_interrupted_search_keeps_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ganspace, "NUMBERS", 600)
 
-    def interrupt(done: int, total: int, message: str = "") -> None:
+    def interrupt(done: int | float, total: int, message: str = "") -> None:
         if done > 300:
             raise KeyboardInterrupt
 
@@ -171,7 +171,7 @@ def test_an_interrupted_search_keeps_its_blocks(monkeypatch: pytest.MonkeyPatch)
 
 
 def _after(most: int) -> object:
-    def interrupt(done: int, total: int, message: str = "") -> None:
+    def interrupt(done: int | float, total: int, message: str = "") -> None:
         if done > most:
             raise KeyboardInterrupt
 

@@ -155,7 +155,7 @@ def test_best_separated_first_and_named() -> None:
 def test_pictures_come_in_bounded_passes_and_an_interruption_keeps_them() -> None:
     reports: list[tuple[int, int]] = []
 
-    def interrupt(done: int, total: int, message: str = "") -> None:
+    def interrupt(done: int | float, total: int, message: str = "") -> None:
         reports.append((done, total))
         if done == 240:
             raise KeyboardInterrupt

@@ -510,7 +510,7 @@ class Interrupt:
     def __init__(self, after: float) -> None:
         self.after, self.seen = after, 0.0
 
-    def __call__(self, done: int, total: int, message: str = "") -> None:
+    def __call__(self, done: int | float, total: int, message: str = "") -> None:
         assert self.seen <= done / total <= 1
         self.seen = done / total
         if self.seen > self.after:

@@ -127,7 +127,7 @@ def test_affine_styles_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interrupted_averages_are_kept() -> None:
-    def interrupt(done: int, total: int, message: str = "") -> None:
+    def interrupt(done: int | float, total: int, message: str = "") -> None:
         if done == 2:
             raise KeyboardInterrupt
 

@@ -48,7 +48,7 @@ def pictures(found: Inversion, generator: StyleGAN2 = GAN) -> Tensor:
 
 
 def stopping(after: int, error: type[BaseException] = KeyboardInterrupt) -> Progress:
-    def progress(done: int, total: int, message: str = "") -> None:
+    def progress(done: int | float, total: int, message: str = "") -> None:
         if done == after:
             raise error
 

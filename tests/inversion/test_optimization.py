@@ -102,7 +102,7 @@ def test_a_phase_begins_its_own_count_of_the_best() -> None:
 def interrupting(after: int) -> Progress:
     seen = iter(range(1, 10**6))
 
-    def progress(done: int, total: int, message: str = "") -> None:
+    def progress(done: int | float, total: int, message: str = "") -> None:
         if next(seen) == after:
             raise KeyboardInterrupt
 
@@ -127,7 +127,7 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytes
     class Killed(Exception):
         pass
 
-    def dying(done: int, total: int, message: str = "") -> None:
+    def dying(done: int | float, total: int, message: str = "") -> None:
         if done == 33:  # in the second batch
             raise Killed
 

@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_the_best_and_before_the_first_update_stops() -> None:
     latents = pivots(generator, 1)
 
     def stop(at: int) -> Callable[..., None]:
-        def progress(done: int, total: int, message: str = "") -> None:
+        def progress(done: int | float, total: int, message: str = "") -> None:
             assert total == TUNING.steps
             if done == at:
                 raise KeyboardInterrupt

@@ -78,7 +78,7 @@ def test_zero_vectors_do_no_harm(rng: torch.Generator) -> None:
 
 
 def test_an_interrupt_keeps_the_best_run(rng: torch.Generator) -> None:
-    def stop(done: int, total: int, message: str = "") -> None:
+    def stop(done: int | float, total: int, message: str = "") -> None:
         raise KeyboardInterrupt
 
     vectors, labels = bundles(rng)

@@ -134,7 +134,7 @@ def test_labels_are_resized_without_making_new_ones(rng: torch.Generator) -> Non
 
 
 def test_an_interrupt_keeps_what_is_learnt(rng: torch.Generator) -> None:
-    def stop(done: int, total: int, message: str = "") -> None:
+    def stop(done: int | float, total: int, message: str = "") -> None:
         if done == 5:
             raise KeyboardInterrupt
 

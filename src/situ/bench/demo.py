@@ -157,7 +157,7 @@ def _sheet(pack: Pack, directions: list[Direction], rows: list[dict], latents: L
     """The contact sheet: a grid per direction, a strip of sequential edits, a palette."""
     some = latents[: demo.pictures]
     grids = [
-        draw_grid(_direction_grid(pack, direction, row, some)) for direction, row in zip(directions, rows, strict=True)
+        draw_grid(direction_grid(pack, direction, row, some)) for direction, row in zip(directions, rows, strict=True)
     ]
     others = latents[demo.pictures : 2 * demo.pictures]
     grids.append(draw_grid(_sequence(pack, directions, others)))
@@ -171,7 +171,7 @@ def _sheet(pack: Pack, directions: list[Direction], rows: list[dict], latents: L
     return lay_out([grids[i : i + 2] for i in range(0, len(grids), 2)], "Edit one part, leave the rest alone", note)
 
 
-def _direction_grid(pack: Pack, direction: Direction, row: dict, latents: Latents) -> Grid:
+def direction_grid(pack: Pack, direction: Direction, row: dict, latents: Latents) -> Grid:
     part = parse_part(direction.region, pack.segmenter)
     pictures = synthesize_edits(pack.generator, latents, [Edit(((direction, s),)) for s in STRENGTHS])
     edited = edited_images(pack.generator, direction, part, latents, 2.0)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy
 import scipy
 import torch
+from filelock import FileLock
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -104,14 +105,19 @@ class Outcome:
 
 
 class Cells:
-    """A folder of results, one JSON a cell."""
+    """A folder of results, one JSON a cell. Several processes may work in it: each cell is made once."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, object], stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         """
+        Args:
+            stopped: whether Ctrl-C was pressed, so that what was made is not whole.
+
         Raises:
             SituError: the folder was made with other settings, or its cells cannot be read. FileError: not writable.
         """
-        self.folder = folder / "cells"
+        self.folder, self.stopped = folder / "cells", stopped
         path = folder / "settings.json"
         given = json.loads(json.dumps(settings))
         if path.exists():
@@ -131,9 +137,16 @@ class Cells:
     def value(self, name: str, make: Callable[[], object]) -> Any:
         """The cell of this name, computed now if it is not there."""
         path = self.path(name)
-        if not path.exists():
-            text = json.dumps(make())
-            write_whole(path, lambda place: place.write_text(text))
+        if path.exists():
+            return _read(path)
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / path.name):  # another process that makes it now is waited for
+            if not path.exists():
+                text = json.dumps(make())
+                if self.stopped():
+                    raise KeyboardInterrupt
+                write_whole(path, lambda place: place.write_text(text))
         return _read(path)
 
     def __len__(self) -> int:

@@ -7,9 +7,10 @@ paired difference to LELSD over the same pictures.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from itertools import product
 
 import torch
 from PIL import Image
@@ -94,12 +95,18 @@ def _figures(run: Run, region: Region, edited: EditedImages) -> dict[str, list[f
     return figures
 
 
-def _cells(run: Run, method: str, part: str, d: float) -> list[dict[str, Any]]:
-    """One for each search."""
-    return [
-        run.cell(f"{method} {part} seed {seed} d {d:g}", lambda seed=seed: measured(run, method, part, seed, d))
-        for seed in run.seeds
-    ]
+def _distances(run: Run) -> list[float]:
+    return [round(t * run.pack.unit_distance, 6) for t in TIMES]
+
+
+def _name(method: str, part: str, seed: int, d: float) -> str:
+    return f"{method} {part} seed {seed} d {d:g}"
+
+
+def plan(run: Run) -> dict[str, Callable[[], object]]:
+    """The cells."""
+    asked = product(METHODS, run.regions, run.seeds, _distances(run))
+    return {_name(*each): partial(measured, run, *each) for each in asked}
 
 
 Curves = dict[tuple[str, str, float], dict[str, list[float]]]  # part, method, d -> figure -> one number a picture
@@ -107,14 +114,14 @@ Curves = dict[tuple[str, str, float], dict[str, list[float]]]  # part, method, d
 
 def run_bench(run: Run) -> Outcome:
     """The whole figure."""
-    distances = [round(t * run.pack.unit_distance, 6) for t in TIMES]
+    distances, planned = _distances(run), plan(run)
     curves: Curves = {}
     shares: dict[tuple[str, str, float], float] = {}
     failed: list[str] = []
     for part in run.regions:
         for method in METHODS:
             for d in distances:
-                cells = _cells(run, method, part, d)
+                cells = [run.cell(n, planned[n]) for n in (_name(method, part, seed, d) for seed in run.seeds)]
                 usable = [cell for cell in cells if "figures" in cell]
                 if not usable:
                     failed.append(f"{method} on {part}: {cells[0]['failed']}")
@@ -270,6 +277,7 @@ BENCH = Bench(
     "LELSD figure 4: edits at equal distance",
     "Do first-order methods fall behind LELSD as edits grow?",
     run_bench,
+    plan=plan,
     full=Size(pictures=32, searches=2, parts=("mouth", "hair"), minutes=20),
     quick=Size(pictures=3, searches=1, parts=("mouth",), minutes=1.5),
     published=PUBLISHED,

@@ -6,7 +6,9 @@ cosine between two directions of hair with R and without it, how alike what they
 stay inside the part as single edits do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -80,13 +82,18 @@ def measured(run: Run, part: str, words: str, seed: int) -> dict[str, Any]:
     return row
 
 
+def plan(run: Run) -> dict[str, Callable[[], object]]:
+    """The cells."""
+    (part,) = run.regions
+    asked = product(WEIGHTS, run.seeds)
+    return {f"{words} seed {seed}": partial(measured, run, part, words, seed) for words, seed in asked}
+
+
 def run_bench(run: Run) -> Outcome:
     """The whole figure."""
-    (part,) = run.regions
+    (part,), planned = run.regions, plan(run)
     cells = {
-        words: [
-            run.cell(f"{words} seed {seed}", lambda w=words, s=seed: measured(run, part, w, s)) for seed in run.seeds
-        ]
+        words: [run.cell(name, planned[name]) for name in (f"{words} seed {seed}" for seed in run.seeds)]
         for words in WEIGHTS
     }
     rows: list[tuple[Value, ...]] = []
@@ -183,6 +190,7 @@ BENCH = Bench(
     "LELSD figure 3: two directions of one part",
     "Are several directions of one part distinct, and can they be combined?",
     run_bench,
+    plan=plan,
     full=Size(pictures=32, searches=5, parts=("hair",), minutes=4),
     quick=Size(pictures=4, searches=2, parts=("hair",), minutes=1),
     published=PUBLISHED,

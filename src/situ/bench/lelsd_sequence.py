@@ -7,7 +7,9 @@ number, beside that of random directions: the share of every step's change insid
 of its own factors the later edits leave, and how alike the changes of factors are between photos.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -107,11 +109,18 @@ def _alike(change: torch.Tensor) -> list[float]:
     return torch.cosine_similarity(change, others).tolist()
 
 
+def plan(run: Run) -> dict[str, Callable[[], object]]:
+    """The cells."""
+    asked = product(METHODS, run.seeds)
+    return {f"{method} seed {seed}": partial(measured, run, method, seed) for method, seed in asked}
+
+
 def run_bench(run: Run) -> Outcome:
     """The whole figure."""
+    planned = plan(run)
     figures: dict[str, dict[str, dict[str, list[float]]]] = {}
     for method in METHODS:
-        cells = [run.cell(f"{method} seed {s}", lambda m=method, s=s: measured(run, m, s)) for s in run.seeds]
+        cells = [run.cell(name, planned[name]) for name in (f"{method} seed {seed}" for seed in run.seeds)]
         figures[method] = {
             part: {name: over_searches([cell[part][name] for cell in cells]) for name in cells[0][part]}
             for part in run.regions
@@ -235,6 +244,7 @@ BENCH = Bench(
     "LELSD figure 5: one edit after another, on photos",
     "Does each edit change its part alone, and leave the earlier edits there?",
     run_bench,
+    plan=plan,
     full=Size(pictures=64, searches=2, parts=("hair", "eyes", "mouth"), minutes=3),
     quick=Size(pictures=6, searches=1, parts=("hair", "mouth"), minutes=1),
     published=PUBLISHED,

@@ -198,7 +198,7 @@ def update_seconds(
     """Median seconds per update of one direction, when a step updates `per_step`. The first step warms up."""
     stamps: list[float] = []
 
-    def stamp(done: int, total: int, message: str = "") -> None:
+    def stamp(done: int | float, total: int, message: str = "") -> None:
         stamps.append(clock())
 
     method.find(generator, regions, torch.Generator().manual_seed(seed), stamp)

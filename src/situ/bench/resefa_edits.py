@@ -9,9 +9,10 @@ edit is to be made, not tried: its strength is the one that moves the factor by 
 The Frechet distance is taken in the features of the pack's own embedder, and named so: it is no FID.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -173,8 +174,25 @@ def measured(run: Run, edit: NamedEdit, method: str, seed: int) -> dict[str, obj
     return {**columns, "features": features, "strength": chosen.strength}
 
 
+def _name(edit: NamedEdit, method: str, seed: int) -> str:
+    return f"{edit.name} {method} seed {seed}"
+
+
+def plan_of_table(run: Run) -> dict[str, Callable[[], object]]:
+    """The cells of table 1."""
+    asked = list(product(edits_of(run), METHODS, run.seeds))
+    return {_name(*each): partial(measured, run, *each) for each in asked}
+
+
+def plan_of_figure(run: Run) -> dict[str, Callable[[], object]]:
+    """The cells of figure 5."""
+    asked = list(product(edits_of(run), METHODS, run.seeds))
+    return {f"swept {_name(*each)}": partial(swept, run, *each) for each in asked}
+
+
 def run_table(run: Run) -> Outcome:
     """The whole table."""
+    planned = plan_of_table(run)
     rows: list[tuple[Value, ...]] = []
     claims_on: dict[tuple[str, str], dict[str, list[float]]] = {}
     features: dict[tuple[str, str], torch.Tensor] = {}
@@ -182,10 +200,7 @@ def run_table(run: Run) -> Outcome:
     failed = []
     for edit in edits_of(run):
         for method in METHODS:
-            cells = [
-                run.cell(f"{edit.name} {method} seed {s}", lambda e=edit, m=method, s=s: measured(run, e, m, s))
-                for s in run.seeds
-            ]
+            cells = [run.cell(name, planned[name]) for name in (_name(edit, method, s) for s in run.seeds)]
             usable = [cell for cell in cells if "outside" in cell]
             if not usable:
                 failed.append(f"{edit.name} by {method}: {cells[0]['failed']}")
@@ -394,13 +409,11 @@ Curves = dict[tuple[str, str], dict[str, list[list[float]]]]  # edit, method -> 
 def run_figure(run: Run) -> Outcome:
     """The whole figure."""
     curves: Curves = {}
+    planned = plan_of_figure(run)
     failed = []
     for edit in edits_of(run):
         for method in METHODS:
-            cells = [
-                run.cell(f"swept {edit.name} {method} seed {s}", lambda e=edit, m=method, s=s: swept(run, e, m, s))
-                for s in run.seeds
-            ]
+            cells = [run.cell(n, planned[n]) for n in (f"swept {_name(edit, method, s)}" for s in run.seeds)]
             usable = [cell for cell in cells if "inside" in cell]
             if not usable:
                 failed.append(f"{edit.name} by {method}: {cells[0]['failed']}")
@@ -474,6 +487,7 @@ TABLE_BENCH = Bench(
     "ReSeFa table 1: named edits of a region",
     "Does ReSeFa edit a region with less change elsewhere, and find it faster?",
     run_table,
+    plan=plan_of_table,
     full=Size(pictures=300, searches=2, parts=("eyes", "mouth", "nose"), minutes=10),
     quick=Size(pictures=16, searches=1, parts=("eyes",), minutes=1),
     published=(TABLE_1,),
@@ -483,6 +497,7 @@ FIGURE_BENCH = Bench(
     "ReSeFa figure 5: change inside and outside against strength",
     "Does the change inside grow while that outside stays small?",
     run_figure,
+    plan=plan_of_figure,
     full=Size(pictures=64, searches=2, parts=("eyes", "mouth"), minutes=5),
     quick=Size(pictures=4, searches=1, parts=("eyes",), minutes=1),
     published=(FIGURE_5,),

@@ -22,6 +22,7 @@ from situ.core.region import Region
 from situ.metrics.realism import Realism, fit_realism
 from situ.packs.pack import Pack
 from situ.packs.portraits.renderer import render, sample_factors
+from situ.runs.engine import remembered_interrupts
 
 MEASURED = 7_000_000  # plus the bench's seed: seed of the pictures that edits are measured on
 HELD_OUT = 8_100_000  # of held-out renders, which no recipe trains on
@@ -84,7 +85,8 @@ class Run:
 
     def shared(self, name: str) -> Cells:
         """Cells that benches of this model share, in a folder beside theirs."""
-        return Cells(self.out / name, shared_settings(self.pack, self.model, self.quick))
+        settings = shared_settings(self.pack, self.model, self.quick)
+        return Cells(self.out / name, settings, self.cells.stopped)
 
     @property
     def seeds(self) -> list[int]:
@@ -101,6 +103,13 @@ class Run:
         return self.cells.value(name, make)
 
 
+Plan = Callable[[Run], Mapping[str, Callable[[], object]]]  # cells that need no other, by name
+
+
+def _no_plan(run: Run) -> Mapping[str, Callable[[], object]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Bench:
     """A published table or figure, or one that only known truth makes possible."""
@@ -111,33 +120,39 @@ class Bench:
     run: Callable[[Run], Outcome]
     full: Size
     quick: Size
+    plan: Plan = _no_plan  # where its cells can be made apart from each other
     published: tuple[Table, ...] = ()
     picture_seed: int = MEASURED  # plus the run's: of the pictures
 
 
-def run_bench(
-    bench: Bench,
-    pack: Pack,
-    model: str,
-    out: Path,
-    seed: int,
-    pictures: int | None,
-    quick: bool,
-    command: str,
-    say: Callable[[str], None],
-) -> tuple[dict[str, object], Outcome, Path]:
-    """Run a bench, or go on with one that was interrupted. Its folder is `out`/NAME; searches are shared in
-    `out`/searches, inversions in `out`/inversions.
+@dataclass(frozen=True)
+class Asked:
+    """How a bench is to be run."""
+
+    model: str
+    out: Path  # where every bench has a folder of its own
+    seed: int = 0
+    pictures: int | None = None  # None: the bench's
+    quick: bool = False
+
+
+def open_run(
+    bench: Bench, pack: Pack, asked: Asked, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
+) -> tuple[Run, dict[str, object]]:
+    """A run of a bench, and its settings.
+
+    Args:
+        stopped: whether Ctrl-C was pressed: methods keep what they have then, which is no measurement.
 
     Raises:
-        SituError: the folder was made with other settings, or the model lacks what the bench needs.
+        SituError: the folder was made with other settings, or fewer than two pictures.
     """
+    model, out, seed, pictures, quick = asked.model, asked.out, asked.seed, asked.pictures, asked.quick
     size = bench.quick if quick else bench.full
     if pictures is not None:
         size = Size(pictures, size.searches, size.parts, size.minutes)
     if size.pictures < 2:
         raise SituError(f"a bench compares over pictures: give two or more, got {size.pictures}")
-    folder = out / bench.name
     settings: dict[str, object] = {
         "model": model,
         "generator": pack.generator.name,
@@ -147,12 +162,27 @@ def run_bench(
         "parts": list(size.parts),
         "quick": quick,
     }
-    cells = Cells(folder, settings)
-    run = Run(pack, seed, size, quick, cells, Searches(pack, model, out / "searches", quick), say, model, out)
-    started = time.perf_counter()
-    outcome = bench.run(run)
-    seconds = time.perf_counter() - started
-    told = Told(bench.name, bench.title, bench.question, command, settings, bench.published, seconds, quick)
+    cells = Cells(out / bench.name, settings, stopped)
+    searches = Searches(pack, model, out / "searches", quick, stopped)
+    return Run(pack, seed, size, quick, cells, searches, say, model, out), settings
+
+
+def run_bench(
+    bench: Bench, pack: Pack, asked: Asked, command: str, say: Callable[[str], None]
+) -> tuple[dict[str, object], Outcome, Path]:
+    """Run a bench, or go on with one that was interrupted. Its folder is `out`/NAME; searches are shared in
+    `out`/searches, inversions in `out`/inversions.
+
+    Raises:
+        SituError: the folder was made with other settings, or the model lacks what the bench needs.
+    """
+    folder = asked.out / bench.name
+    with remembered_interrupts() as stopped:
+        run, settings = open_run(bench, pack, asked, say, stopped)
+        started = time.perf_counter()
+        outcome = bench.run(run)
+        seconds = time.perf_counter() - started
+    told = Told(bench.name, bench.title, bench.question, command, settings, bench.published, seconds, asked.quick)
     return write_outcome(folder, told, outcome), outcome, folder
 
 

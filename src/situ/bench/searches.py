@@ -101,9 +101,11 @@ class Found:
 class Searches:
     """Searches of one model, kept in a folder."""
 
-    def __init__(self, pack: Pack, model: str, folder: Path, quick: bool) -> None:
+    def __init__(
+        self, pack: Pack, model: str, folder: Path, quick: bool, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self.pack, self.quick = pack, quick
-        self.cells = Cells(folder, shared_settings(pack, model, quick))
+        self.cells = Cells(folder, shared_settings(pack, model, quick), stopped)
 
     def settings_of(self, name: str) -> dict[str, object]:
         """The settings of a method that differ from those of `situ discover`."""

@@ -2,16 +2,20 @@
 
 import shlex
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from situ.bench.benches import BENCHES
-from situ.bench.run import Bench, run_bench
-from situ.cli.options import Device, Json, Model, Seed, new_rng, open_on, require_folder
-from situ.cli.output import emit_json, say, table
+from situ.bench.cell_work import BenchCells
+from situ.bench.run import Asked, Bench, run_bench
+from situ.cli.options import Device, Json, Model, RayAddress, Seed, Workers, new_rng, open_on, require_folder, way_of
+from situ.cli.output import command_line, emit_json, progress_bar, say, table
 from situ.packs.pack import Pack
+from situ.runs.engine import run_work
+from situ.runs.folder import RunFolder
 
 bench_app = typer.Typer(
     help="Run the tables and figures of the papers again, and say which claims hold.", no_args_is_help=True
@@ -31,11 +35,13 @@ def _verb(bench: Bench) -> Callable[..., None]:
         quick: Quick = False,
         pictures: Pictures = None,
         seed: Seed = 0,
+        workers: Workers = None,
+        ray: RayAddress = None,
         device: Device = "auto",
         as_json: Json = False,
     ) -> None:
-        pack = _open(model, device, seed, out)
-        report = _run(bench, pack, model, out, quick, pictures, seed, as_json)
+        pack, asked = _open(model, device, seed, out), Asked(model, out.absolute(), seed, pictures, quick)
+        report = _run(bench, pack, asked, workers, ray, device, as_json)
         if as_json:
             emit_json(report)
 
@@ -51,12 +57,14 @@ def run_all(
     quick: Quick = False,
     pictures: Pictures = None,
     seed: Seed = 0,
+    workers: Workers = None,
+    ray: RayAddress = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """All of them, one after another; what is finished stays, and the same command goes on."""
-    pack = _open(model, device, seed, out)
-    reports = {b.name: _run(b, pack, model, out, quick, pictures, seed, as_json) for b in BENCHES.values()}
+    pack, asked = _open(model, device, seed, out), Asked(model, out.absolute(), seed, pictures, quick)
+    reports = {b.name: _run(b, pack, asked, workers, ray, device, as_json) for b in BENCHES.values()}
     if as_json:
         emit_json(reports)
 
@@ -67,19 +75,37 @@ def _open(model: str, device: str, seed: int, out: Path) -> Pack:
     return open_on(model, device)
 
 
+def _tell(bench: Bench, text: str) -> None:
+    say(f"{bench.name}: {text}")
+
+
+def _make_cells(bench: Bench, pack: Pack, asked: Asked, workers: int | None, ray: str | None, device: str) -> None:
+    """Make the cells that need no other, on workers where some are asked for."""
+    work = BenchCells(bench.name, asked)
+    opened = work.on(pack, partial(_tell, bench))
+    items, way = opened.items(), way_of(workers, ray, device, opened)
+    if not items and (workers or ray):
+        _tell(bench, "no part of it can be given to workers, so it is done here")
+    if not items:
+        return
+    with progress_bar(bench.name) as progress:
+        folder = RunFolder(asked.out / bench.name)
+        if run_work(work, items, folder, way, command_line(), progress=progress, say=say).stopped:
+            raise KeyboardInterrupt
+
+
 def _run(
-    bench: Bench, pack: Pack, model: str, out: Path, quick: bool, pictures: int | None, seed: int, as_json: bool
+    bench: Bench, pack: Pack, asked: Asked, workers: int | None, ray: str | None, device: str, as_json: bool
 ) -> Mapping[str, Any]:
     """Run one, print what it found, and where its files are."""
-    words = ["situ", "bench", bench.name, "--model", model, "--seed", str(seed)]
-    words += ["--pictures", str(pictures)] if pictures is not None else []
-    words += ["--quick"] if quick else []
+    words = ["situ", "bench", bench.name, "--model", asked.model, "--seed", str(asked.seed)]
+    words += ["--pictures", str(asked.pictures)] if asked.pictures is not None else []
+    words += ["--quick"] if asked.quick else []
     try:
-        report, outcome, folder = run_bench(
-            bench, pack, model, out, seed, pictures, quick, shlex.join(words), lambda text: say(f"{bench.name}: {text}")
-        )
+        _make_cells(bench, pack, asked, workers, ray, device)
+        report, outcome, folder = run_bench(bench, pack, asked, shlex.join(words), partial(_tell, bench))
     except KeyboardInterrupt:
-        say(f"stopped: what was measured is kept in {out / bench.name}, and the same command goes on from there")
+        say(f"stopped: what was measured is kept in {asked.out / bench.name}, and the same command goes on from there")
         raise
     if as_json:
         return report
@@ -91,7 +117,7 @@ def _run(
         table("Claims", ["verdict", "claim", "source", "test"], claims)
     for note in outcome.notes:
         say(note)
-    if quick:
+    if asked.quick:
         say("a quick run measures too little for its verdicts to mean anything: leave --quick out for that")
     say(f"tables, figures and the report are in {folder}")
     return report

@@ -134,7 +134,7 @@ class FirstOrder:
                     seen = generator.synthesize(one, features)
                     masks = [region.mask(seen).detach() for region in regions]
 
-                def report(done: int, total: int, message: str = "", i: int = i) -> None:
+                def report(done: int | float, total: int, message: str = "", i: int = i) -> None:
                     progress(i * total + done, len(latents) * total, "first order")
 
                 grams.append(feature_grams(generator, one, masks, subspace, basis, list(weights), rng, report))

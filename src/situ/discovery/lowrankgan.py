@@ -308,7 +308,7 @@ class LowRankGAN:
 def _message(progress: Progress, step: int, steps: int, prefix: str) -> Progress:
     """Progress within one step of the whole."""
 
-    def report(done: int, total: int, message: str = "") -> None:
+    def report(done: int | float, total: int, message: str = "") -> None:
         progress(step, steps, f"{prefix}{done} of {total} {message}".rstrip())
 
     return report

@@ -200,7 +200,7 @@ class ReSeFa:
         try:
             for i, (one, shown) in enumerate(zip(latents, masks, strict=True)):
 
-                def report(done: int, total: int, message: str = "", i: int = i) -> None:
+                def report(done: int | float, total: int, message: str = "", i: int = i) -> None:
                     progress(i * total + done, len(latents) * total, message)
 
                 found = gram_matrices(
@@ -240,7 +240,7 @@ class ReSeFa:
                 pairs = [(j, rows[r]) for j, rows in zip(made, masks, strict=True)]
                 mine = [(j, self.layout.weights(m.float(), side)) for j, m in pairs if m is not None]
 
-                def report(done: int, total: int, message: str = "", r: int = r) -> None:
+                def report(done: int | float, total: int, message: str = "", r: int = r) -> None:
                     progress(r * total + done, len(regions) * total, message)
 
                 solution = solve_operators(mine, self.k, self.tau, rng, region.name, report)

@@ -294,7 +294,7 @@ def _new_flow(features: int, context: int, method: StyleFlow, rng: torch.Generat
 def _within(progress: Progress, start: int, of: int) -> Progress:
     """Progress as a part of a longer job."""
 
-    def report(done: int, total: int, message: str = "") -> None:
+    def report(done: int | float, total: int, message: str = "") -> None:
         progress(start + done, of, message)
 
     return report

@@ -177,10 +177,10 @@ class Image2StyleGAN:
             return replace(self, noise_steps=0).invert(generator, target, rng, progress)
         noisy, whole = WithNoise(generator), self.steps + self.noise_steps
 
-        def first(done: int, total: int, message: str = "") -> None:
+        def first(done: int | float, total: int, message: str = "") -> None:
             progress(done, total // self.steps * whole, message)
 
-        def second(done: int, total: int, message: str = "") -> None:
+        def second(done: int | float, total: int, message: str = "") -> None:
             batches = total // self.noise_steps
             progress(batches * self.steps + done, batches * whole, f"noise, {message}")
 

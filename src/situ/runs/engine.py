@@ -144,6 +144,8 @@ def remembered_interrupts() -> Iterator[Callable[[], bool]]:
 
     def remember(number: int, frame: types.FrameType | None) -> None:
         pressed.set()
+        if callable(before) and before is not signal.default_int_handler:
+            before(number, frame)  # whoever else remembers
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, remember)
