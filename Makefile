@@ -49,8 +49,6 @@ measure: install ## the tables and pictures in docs/ that are measured, not writ
 	$(BIN)/situ bench all -o runs/bench
 	$(BIN)/python docs/make_bench_pages.py
 	$(BIN)/python docs/make_method_pictures.py
-	$(BIN)/python -m situ.bench.magec_tables
-	$(BIN)/python docs/make_inversion_page.py
 
 clean:
 	rm -rf $(VENV) build dist site src/*.egg-info

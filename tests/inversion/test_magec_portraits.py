@@ -1,6 +1,6 @@
 """MAGEC on the bundled portraits: a held-out render, which the generator never made, is come nearer to.
 
-Whether editability gains is a question of many photos (`situ.bench.magec_tables`), not of a test.
+Whether editability gains is a question of many photos (`situ bench magec-table2`), not of a test.
 """
 
 from collections.abc import Iterator

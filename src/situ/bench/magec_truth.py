@@ -177,7 +177,7 @@ def _sheet(
             shown = photos.shown[k : k + 1, truth.attribute]
             tried = [inversion.latents] + [editor.turned(inversion.latents, truth.attribute, shown, s) for s in SLIDER]
             images = torch.cat([pictures(run.pack, inversion, latents) for latents in tried])
-            nearest.append(images[_mse(images, truth.images[k : k + 1]).argmin()])
+            nearest.append(images[_mse(images, truth.images[k : k + 1].expand_as(images)).argmin()])
         lines.append(Row(row, torch.stack(nearest)))
     lines = [Row(line.caption, enlarge(line.images.cpu(), CELL)) for line in lines]
     captions = [f"{'without' if photos.shown is not None and photos.shown[k, t.attribute] else 'with'} "

@@ -12,7 +12,8 @@ from situ.bench.benches import BENCHES
 from situ.bench.cell_work import BenchCells
 from situ.bench.run import Asked, Bench, run_bench
 from situ.cli.options import Device, Json, Model, RayAddress, Seed, Workers, new_rng, open_on, require_folder, way_of
-from situ.cli.output import command_line, emit_json, progress_bar, say, table
+from situ.cli.output import command_line, emit_json, progress_bar, say, table, tell_failures
+from situ.core.errors import SituError
 from situ.packs.pack import Pack
 from situ.runs.engine import run_work
 from situ.runs.folder import RunFolder
@@ -64,9 +65,15 @@ def run_all(
 ) -> None:
     """All of them, one after another; what is finished stays, and the same command goes on."""
     pack, asked = _open(model, device, seed, out), Asked(model, out.absolute(), seed, pictures, quick)
-    reports = {b.name: _run(b, pack, asked, workers, ray, device, as_json) for b in BENCHES.values()}
+    reports, failed = {}, {}
+    for bench in BENCHES.values():
+        try:
+            reports[bench.name] = _run(bench, pack, asked, workers, ray, device, as_json)
+        except SituError as error:  # a model without parts, say, which one needs and the others do not
+            failed[bench.name] = str(error)
     if as_json:
-        emit_json(reports)
+        emit_json({**reports, **{name: {"failed": reason} for name, reason in failed.items()}})
+    tell_failures(failed)
 
 
 def _open(model: str, device: str, seed: int, out: Path) -> Pack:
