@@ -31,17 +31,19 @@ class BenchCells:
         """See `Work.open`."""
         return self.on(open_model(self.asked.model, device))
 
-    def on(self, pack: Pack, say: Callable[[str], None] = lambda text: None) -> "OpenedCells":
-        """The same on a pack that is open already."""
-        return OpenedCells(self, pack, say)
+    def on(
+        self, pack: Pack, say: Callable[[str], None] = lambda text: None, stopped: Callable[[], bool] = lambda: False
+    ) -> "OpenedCells":
+        """The same on a pack that is open already. `say` is told what is made; `stopped`: see `open_run`."""
+        return OpenedCells(self, pack, say, stopped)
 
 
 class OpenedCells:
     """Makes cells on one pack."""
 
-    def __init__(self, work: BenchCells, pack: Pack, say: Callable[[str], None]) -> None:
+    def __init__(self, work: BenchCells, pack: Pack, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         bench = BENCHES[work.bench]
-        self.run, _ = open_run(bench, pack, work.asked, say)
+        self.run, _ = open_run(bench, pack, work.asked, say, stopped)
         self.planned = bench.plan(self.run)
 
     def items(self) -> list[Item]:

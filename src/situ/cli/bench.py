@@ -15,7 +15,7 @@ from situ.cli.options import Device, Json, Model, RayAddress, Seed, Workers, new
 from situ.cli.output import command_line, emit_json, progress_bar, say, table, tell_failures
 from situ.core.errors import SituError
 from situ.packs.pack import Pack
-from situ.runs.engine import run_work
+from situ.runs.engine import remembered_interrupts, run_work
 from situ.runs.folder import RunFolder
 
 bench_app = typer.Typer(
@@ -88,16 +88,13 @@ def _tell(bench: Bench, text: str) -> None:
 
 def _make_cells(bench: Bench, pack: Pack, asked: Asked, workers: int | None, ray: str | None, device: str) -> None:
     """Make the cells that need no other, on workers where some are asked for."""
-    work = BenchCells(bench.name, asked)
-    opened = work.on(pack, partial(_tell, bench))
-    items, way = opened.items(), way_of(workers, ray, device, opened)
-    if not items and (workers or ray):
-        _tell(bench, "no part of it can be given to workers, so it is done here")
-    if not items:
-        return
-    with progress_bar(bench.name) as progress:
-        folder = RunFolder(asked.out / bench.name)
-        if run_work(work, items, folder, way, command_line(), progress=progress, say=say).stopped:
+    work, folder = BenchCells(bench.name, asked), RunFolder(asked.out / bench.name)
+    with remembered_interrupts() as stopped, progress_bar(bench.name) as progress:
+        opened = work.on(pack, partial(_tell, bench), stopped)
+        items, way = opened.items(), way_of(workers, ray, device, opened)
+        if not items and (workers or ray):
+            _tell(bench, "no part of it can be given to workers, so it is done here")
+        if items and run_work(work, items, folder, way, command_line(), progress=progress, say=say).stopped:
             raise KeyboardInterrupt
 
 
