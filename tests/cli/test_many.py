@@ -26,7 +26,20 @@ from situ.packs.portraits.renderer import render, sample_factors
 SITU = [sys.executable, "-m", "situ"]
 # root reads everything, whatever the permissions: it is run without that power
 PLAIN = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-SEARCHES = ["--part", "mouth", "--part", "hair", "--method", "resefa", "--method", "random", "--random", "0"]
+SEARCHES = [
+    "--part",
+    "mouth",
+    "--part",
+    "hair",
+    "--part",
+    "eyes",
+    "--method",
+    "random",
+    "--set",
+    "random.k=1",
+    "--random",
+    "0",
+]
 BAD = ("truncated", "text", "bomb", "empty", "locked")
 
 pytestmark = pytest.mark.slow

@@ -50,7 +50,7 @@ def discover_many(
         emit_json({"searches": found.results, "failed": found.failed, "stopped": found.stopped})
     else:
         rows = [
-            [name, best.get("LS"), best.get("random_LS"), best["region_gain"], str(out / best["file"])]
+            [name, best.get("LS", ""), best.get("random_LS", ""), best["region_gain"], str(out / best["file"])]
             for name, result in found.results.items()
             for best in result["directions"][:1]
         ]
