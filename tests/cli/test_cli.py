@@ -523,7 +523,7 @@ def test_help_lists_the_verbs(situ: Situ) -> None:
     assert said.code == 0
     verbs = {"demo", "models", "inspect", "sample", "discover", "edit", "palette", "sweep", "measure"}
     verbs |= {"compare", "clusters", "train-segmenter", "transfer", "convert", "pack", "directions", "import", "export"}
-    verbs |= {"invert", "photos", "bench", "studio", "study"}
+    verbs |= {"invert", "photos", "runs", "bench", "studio", "study"}
     assert set(command().found.commands) == verbs  # pyright: ignore[reportAttributeAccessIssue]
     for verb in verbs:
         assert re.search(rf"^[\s│|]*{verb}\s+[A-Z]", said.out, re.MULTILINE), f"{verb} has a line of help"

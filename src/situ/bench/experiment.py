@@ -139,7 +139,7 @@ class Cells:
         path = self.path(name)
         if path.exists():
             return _read(path)
-        locks = self.folder / ".locks"
+        locks = self.folder.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / path.name):  # another process that makes it now is waited for
             if not path.exists():

@@ -50,7 +50,7 @@ class RayWorkers:
         quiet = {"logging_level": "error", "log_to_driver": False}
         try:
             if self.address is None:
-                ray.init(num_cpus=max(os.cpu_count() or 1, self.workers or 1), include_dashboard=False,
+                ray.init(address="local", num_cpus=max(os.cpu_count() or 1, self.workers or 1), include_dashboard=False,
                          _node_ip_address="127.0.0.1", **quiet)  # fmt: skip
             else:
                 ray.init(address=self.address, **quiet)
