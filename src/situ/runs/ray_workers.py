@@ -57,7 +57,10 @@ class RayWorkers:
         except (ConnectionError, RuntimeError, ValueError) as error:
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             place = self.address or "this machine"
-            raise SituError(f"Ray cannot be reached at {place} ({words}): `ray start --head` starts it") from None
+            raise SituError(
+                f"Ray cannot be reached at {place} ({words}): `ray start --head` starts it; one that asks for a "
+                "token takes RAY_AUTH_MODE=token"
+            ) from None
 
     def _shares(self, ray: Any, batches: int) -> tuple[int, dict[str, int | float]]:
         """How many workers there are, and what of the machines each holds."""
