@@ -136,7 +136,8 @@ def cluster(place: Path) -> Iterator[str]:
     ]
     ray = [*PLAIN, sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--node-ip-address=127.0.0.1"]
     with (place / "ray.log").open("w") as log:
-        started = subprocess.Popen(ray, env=environment(), stdout=log, stderr=log, start_new_session=True)
+        marked = {**environment(), "CLUSTER_OF_TEST": str(port)}
+        started = subprocess.Popen(ray, env=marked, stdout=log, stderr=log, start_new_session=True)
     try:
         end = time.monotonic() + 120
         while "Ray runtime started" not in (place / "ray.log").read_text():
@@ -145,15 +146,15 @@ def cluster(place: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield f"127.0.0.1:{port}"
     finally:
-        end_all(str(port))
+        end_all(f"CLUSTER_OF_TEST={port}")
         started.wait(30)
 
 
-def end_all(word: str) -> None:
-    """End every process whose command names the cluster's port: its parts are not children of one."""
+def end_all(mark: str) -> None:
+    """End every process that has this in its environment: those of a cluster are not children of one."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if word.encode() in (process / "cmdline").read_bytes():
+            if mark.encode() in (process / "environ").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:
             continue
