@@ -129,7 +129,8 @@ def main() -> None:
             report = {
                 "clients": given.clients,
                 "answers": len(seconds),
-                "errors": [error for each in asking for error in each.errors][:5],
+                "polite refusals of a full queue": sum("Queue is full" in e for each in asking for e in each.errors),
+                "other errors": [e for each in asking for e in each.errors if "Queue is full" not in e][:5],
                 "wrong pictures": sum(each.wrong for each in asking),
                 "lost to the restart": sum(each.lost for each in asking),
                 "median s": round(statistics.median(seconds), 2),
