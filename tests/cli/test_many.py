@@ -203,7 +203,7 @@ def records(out: Path) -> int:
     return len(list((out / ".run" / "items").glob("[!.]*.json")))
 
 
-@pytest.mark.parametrize("verb", ["photos", "invert", "discover"])
+@pytest.mark.parametrize("verb", ["photos", "invert", "discover", "bench"])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(verb: str, direction: Path, tmp_path: Path) -> None:
     rendered(tmp_path / "photos", 36)
     photos = sorted((tmp_path / "photos").iterdir())
@@ -211,18 +211,20 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(verb: str, direction: Path,
         "photos": ["photos", "photos", "--apply", f"{direction}:1", "--method", "encoder"],
         "invert": ["invert", *photos, "--steps", "2"],
         "discover": ["discover", "many", *SEARCHES],
+        "bench": ["bench", "lelsd-fig5", "--quick"],
     }[verb]
+    whole, cut = (tmp_path / name / ("lelsd-fig5/" if verb == "bench" else "") for name in ("whole", "cut"))
     assert situ(tmp_path, *words, "-o", "whole")[0] == 0
-    done = killed_in_the_middle(tmp_path, lambda: records(tmp_path / "cut"), *words, "-o", "cut")
-    total = records(tmp_path / "whole")
+    done = killed_in_the_middle(tmp_path, lambda: records(cut), *words, "-o", "cut")
+    total = records(whole)
     assert 0 < done < total
     _, table, _ = situ(tmp_path, "runs", "cut", "--json")
     (state,) = json.loads(table)
     assert (state["state"], state["items"]) == ("stopped", total)
     assert situ(tmp_path, *words, "-o", "cut")[0] == 0
-    assert records(tmp_path / "cut") == total
-    left_out = ["report.json"] if verb == "invert" else []  # it names its own folder
-    assert [name for name in differing(tmp_path / "whole", tmp_path / "cut") if name not in left_out] == []
+    assert records(cut) == total
+    left_out = ["report.json"] if verb in ("invert", "bench") else []  # it names its own folder, or the time
+    assert [name for name in differing(whole, cut) if name not in left_out] == []
 
 
 def test_a_full_disk_stops_the_run_and_spoils_nothing(direction: Path, tmp_path: Path) -> None:
